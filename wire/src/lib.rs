@@ -1,0 +1,12 @@
+//! What is on the cable: Ethernet, IP and InfiniBand transport headers, the RoCE transport
+//! state machines, the frame that travels between NICs, the switch and the capture.
+//!
+//! Knows nothing of guest memory, of mlx5, or of a clock: time is a parameter, payload bytes
+//! are the caller's.
+#![forbid(unsafe_code)]
+
+pub mod opcode;
+pub mod packet;
+pub mod psn;
+pub mod time;
+pub mod transport;
