@@ -1,13 +1,18 @@
 //! NVIDIA/Mellanox ConnectX-4 and later.
 
+pub mod caps;
+pub mod command;
 pub mod cq;
 pub mod eq;
 pub mod eth;
 pub mod flow;
 pub mod hca;
 pub mod mkey;
+pub mod opcode;
 pub mod qp;
+pub mod registers;
 pub mod resources;
 pub mod srq;
+pub mod status;
 pub mod vport;
 pub mod wq;

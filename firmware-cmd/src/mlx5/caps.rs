@@ -1,0 +1,6 @@
+//! Capabilities.
+
+pub mod ethernet;
+pub mod flow;
+pub mod general;
+pub mod rdma;

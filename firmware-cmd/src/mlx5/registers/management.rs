@@ -1,0 +1,119 @@
+//! Management registers: modules, sensors, timeouts, node description, and which of them exist.
+
+use crate::layout::layout;
+
+layout! {
+    /// Node description, ASCII.
+    pub context NodeDesc[0x40] {
+        0x00 node_description: [u8; 0x40];
+    }
+
+    /// Byte order of the host.
+    pub context HostEndianness[0x10] {
+        0x00[31:24] host_endianness; // 0 little, 0x80 big
+    }
+
+    /// Which management registers of 0x9000 to 0x907f exist.
+    pub context McamRegs[0x10] {
+        0x00[3] mcda;
+        0x00[2] mcc;
+        0x00[1] mcqi;
+        0x00[0] mcqs;
+        0x04[31:26] regs_95_to_90;
+        0x04[25] mpir;
+        0x04[24:23] regs_88_to_87;
+        0x04[22] mpegc;
+        0x04[21] mtutc;
+        0x04[20:4] regs_84_to_68;
+        0x04[3:0] tracer_registers;
+        0x08[31:14] regs_63_to_46;
+        0x08[13] mrtc;
+        0x08[12:9] regs_44_to_41;
+        0x08[8] mfrl;
+        0x08[7:0] regs_39_to_32;
+        0x0c[31:11] regs_31_to_11;
+        0x0c[10] mtmp;
+        0x0c[9:0] regs_9_to_0;
+    }
+
+    /// Which management features exist.
+    pub context McamFeatures[0x10] {
+        0x08[15] mtutc_freq_adj_units;
+        0x08[14] mtutc_time_adjustment_extended_range;
+        0x08[2] mcia_32dwords;
+        0x08[1] out_pulse_duration_ns;
+        0x08[0] npps_period;
+        0x0c[21] reset_state;
+        0x0c[20] ptpcyc2realtime_modify;
+        0x0c[17] pci_status_and_power;
+        0x0c[11] mark_tx_action_cnp;
+        0x0c[10] mark_tx_action_cqe;
+        0x0c[9] dynamic_tx_overflow;
+        0x0c[4] pcie_outbound_stalled;
+        0x0c[3] tx_overflow_buffer_pkt;
+        0x0c[2] mtpps_enh_out_per_adj;
+        0x0c[1] mtpps_fs;
+        0x0c[0] pcie_performance_group;
+    }
+
+    /// Management capability and feature masks.
+    pub context Mcam[0x48] {
+        0x00[23:16] feature_group;
+        0x00[7:0] access_reg_group;
+        0x08 mng_access_reg_cap_mask: McamRegs;
+        0x28 mng_feature_cap_mask: McamFeatures;
+    }
+
+    /// Module EEPROM access.
+    pub context Mcia[0x90] {
+        0x00[31] l;
+        0x00[23:16] module;
+        0x00[7:0] status;
+        0x04[31:24] i2c_device_address;
+        0x04[23:16] page_number;
+        0x04[15:0] device_address;
+        0x08[15:0] size;
+        0x10 data: [u8; 0x80];
+    }
+
+    /// Which temperature sensors there are.
+    pub context Mtcap[0x10] {
+        0x00[6:0] sensor_count;
+        0x08 sensor_map: u64;
+    }
+
+    /// A temperature sensor, in units of 0.125 degrees Celsius.
+    pub context Mtmp[0x20] {
+        0x00[11:0] sensor_index;
+        0x04[15:0] temperature;
+        0x08[31] mte;
+        0x08[30] mtr;
+        0x08[15:0] max_temperature;
+        0x0c[31:30] tee;
+        0x0c[15:0] temp_threshold_hi;
+        0x10[15:0] temp_threshold_lo;
+        0x18 sensor_name_hi;
+        0x1c sensor_name_lo;
+    }
+
+    /// A timeout: value times multiplier, 0 milliseconds, 1 seconds, 2 minutes, 3 hours.
+    pub context DefaultTimeout[0x4] {
+        0x00[31:29] to_multiplier;
+        0x00[19:0] to_value;
+    }
+
+    /// Timeouts the driver is to use.
+    pub context Dtor[0x40] {
+        0x04 pcie_toggle_to: DefaultTimeout;
+        0x14 health_poll_to: DefaultTimeout;
+        0x18 full_crdump_to: DefaultTimeout;
+        0x1c fw_reset_to: DefaultTimeout;
+        0x20 flush_on_err_to: DefaultTimeout;
+        0x24 pci_sync_update_to: DefaultTimeout;
+        0x28 tear_down_to: DefaultTimeout;
+        0x2c fsm_reactivate_to: DefaultTimeout;
+        0x30 reclaim_pages_to: DefaultTimeout;
+        0x34 reclaim_vfs_pages_to: DefaultTimeout;
+        0x38 reset_unload_to: DefaultTimeout;
+    }
+}
