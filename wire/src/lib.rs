@@ -5,8 +5,21 @@
 //! are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod buf;
+pub mod capture;
+pub mod frame;
+pub mod ib;
+pub mod icrc;
 pub mod opcode;
 pub mod packet;
 pub mod psn;
+pub mod roce;
+pub mod sim;
+pub mod switch;
 pub mod time;
 pub mod transport;
+
+#[cfg(test)]
+mod vectors;
+
+pub use pnet_base::MacAddr;

@@ -1,0 +1,228 @@
+//! Headers of incoming frames: is it RoCE, and if so, what does it say.
+
+use std::ops::Range;
+
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
+use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ipv4::{self, Ipv4Flags, Ipv4Packet};
+use pnet_packet::ipv6::Ipv6Packet;
+use pnet_packet::udp::UdpPacket;
+use zerocopy::FromBytes;
+
+use super::{Address, ETHERTYPE_V1, L3, Layout, Tci, UDP_PORT};
+use crate::ib::{self, Gid, Grh, ICRC_LEN, ParseError};
+use crate::icrc::Encap;
+use crate::packet::Packet;
+
+const UDP_LEN: usize = 8;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+
+/// Why a frame is no good RoCE packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RoceError {
+    /// Another protocol: not an error of the frame.
+    #[error("not RoCE")]
+    NotRoce,
+    /// The lengths in the headers do not fit each other or the frame.
+    #[error("lengths in the headers do not agree with the frame")]
+    Length,
+    /// IPv4 header checksum.
+    #[error("wrong IPv4 header checksum")]
+    Ipv4Checksum,
+    /// BTH or extension headers.
+    #[error(transparent)]
+    Ib(#[from] ParseError),
+}
+
+/// The headers of a RoCE frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoceFrame {
+    /// Who sent it to whom, as seen by the sender.
+    pub address: Address,
+    /// Where its parts lie.
+    pub layout: Layout,
+    /// BTH and extension headers.
+    pub packet: Packet,
+    /// Where the payload lies in the frame, without pad.
+    pub payload: Range<usize>,
+}
+
+impl RoceFrame {
+    /// The 40 bytes that a UD receive places in front of the payload: GRH, or IPv6 header, or 20
+    /// zero bytes and the IPv4 header. `head` is what the frame was parsed from.
+    #[must_use]
+    pub fn grh_area(&self, head: &[u8]) -> [u8; 40] {
+        let mut area = [0; 40];
+        let l3 = usize::from(self.layout.l3_offset);
+        let (from, len) = match self.layout.encap {
+            Encap::V2Ipv4 => (20, IPV4_LEN),
+            Encap::V1 | Encap::V2Ipv6 => (0, 40),
+        };
+        if let (Some(source), Some(place)) = (head.get(l3..l3 + len), area.get_mut(from..)) {
+            place.copy_from_slice(source);
+        }
+        area
+    }
+}
+
+/// EtherType behind at most one 802.1Q tag, the tag, and the offset of what follows.
+fn ethernet_header(head: &[u8]) -> Option<(u16, Option<Tci>, usize)> {
+    let word = |at: usize| Some(u16::from_be_bytes([*head.get(at)?, *head.get(at + 1)?]));
+    let ethertype = word(12)?;
+    if ethertype == EtherTypes::Vlan.0 {
+        Some((word(16)?, Some(Tci(word(14)?)), 18))
+    } else {
+        Some((ethertype, None, 14))
+    }
+}
+
+/// Whether a frame is RoCE by EtherType or by IP protocol and UDP port, and where its parts lie.
+///
+/// `head` is the contiguous beginning of a frame of `wire_len` bytes. Tells nothing about whether
+/// the packet is meant for this NIC or in order. IPv4 options, IPv6 extension headers, fragments
+/// and double tags are not RoCE.
+///
+/// # Errors
+/// [`RoceError::NotRoce`], or [`RoceError::Length`] if it is RoCE but its lengths are wrong.
+#[inline]
+pub fn classify(head: &[u8], wire_len: usize) -> Result<Layout, RoceError> {
+    let (ethertype, _, l3_offset) = ethernet_header(head).ok_or(RoceError::NotRoce)?;
+    let l3 = head.get(l3_offset..).unwrap_or_default();
+    let (encap, ib_len) = if ethertype == ETHERTYPE_V1 {
+        let (grh, _) = Grh::ref_from_prefix(l3).map_err(|_| RoceError::Length)?;
+        if grh.version() != 6 || grh.next_header != Grh::NEXT_HEADER_IBA {
+            return Err(RoceError::NotRoce);
+        }
+        (Encap::V1, usize::from(grh.payload_len.get()))
+    } else if ethertype == EtherTypes::Ipv4.0 {
+        let ip = Ipv4Packet::new(l3).ok_or(RoceError::NotRoce)?;
+        let udp = UdpPacket::new(l3.get(IPV4_LEN..).unwrap_or_default());
+        let udp = udp.ok_or(RoceError::NotRoce)?;
+        if ip.get_version() != 4
+            || ip.get_header_length() != 5
+            || ip.get_next_level_protocol() != IpNextHeaderProtocols::Udp
+            || ip.get_flags() & Ipv4Flags::MoreFragments != 0
+            || ip.get_fragment_offset() != 0
+            || udp.get_destination() != UDP_PORT
+        {
+            return Err(RoceError::NotRoce);
+        }
+        if usize::from(ip.get_total_length()) != IPV4_LEN + usize::from(udp.get_length()) {
+            return Err(RoceError::Length);
+        }
+        (
+            Encap::V2Ipv4,
+            usize::from(udp.get_length()).saturating_sub(UDP_LEN),
+        )
+    } else if ethertype == EtherTypes::Ipv6.0 {
+        let ip = Ipv6Packet::new(l3).ok_or(RoceError::NotRoce)?;
+        let udp = UdpPacket::new(l3.get(IPV6_LEN..).unwrap_or_default());
+        let udp = udp.ok_or(RoceError::NotRoce)?;
+        if ip.get_version() != 6
+            || ip.get_next_header() != IpNextHeaderProtocols::Udp
+            || udp.get_destination() != UDP_PORT
+        {
+            return Err(RoceError::NotRoce);
+        }
+        if ip.get_payload_length() != udp.get_length() {
+            return Err(RoceError::Length);
+        }
+        (
+            Encap::V2Ipv6,
+            usize::from(udp.get_length()).saturating_sub(UDP_LEN),
+        )
+    } else {
+        return Err(RoceError::NotRoce);
+    };
+    let ib_offset = l3_offset + encap.headers_len();
+    let end = ib_offset + ib_len;
+    if ib_len < ICRC_LEN || end > wire_len {
+        return Err(RoceError::Length);
+    }
+    Ok(Layout {
+        encap,
+        l3_offset: l3_offset as u8,
+        ib_offset: ib_offset as u8,
+        end: u16::try_from(end).map_err(|_| RoceError::Length)?,
+    })
+}
+
+fn address(head: &[u8], layout: Layout) -> Result<Address, RoceError> {
+    let ethernet = EthernetPacket::new(head).ok_or(RoceError::Length)?;
+    let (_, vlan, _) = ethernet_header(head).ok_or(RoceError::Length)?;
+    let l3_bytes = head
+        .get(usize::from(layout.l3_offset)..)
+        .unwrap_or_default();
+    let udp_sport = |ip_len: usize| {
+        let udp = UdpPacket::new(l3_bytes.get(ip_len..).unwrap_or_default());
+        udp.map_or(0, |udp| udp.get_source())
+    };
+    let (l3, udp_sport) = match layout.encap {
+        Encap::V1 => {
+            let (grh, _) = Grh::ref_from_prefix(l3_bytes).map_err(|_| RoceError::Length)?;
+            let l3 = L3::V1 {
+                sgid: Gid(grh.sgid),
+                dgid: Gid(grh.dgid),
+                tclass: grh.tclass(),
+                flow_label: grh.flow_label(),
+                hop_limit: grh.hop_limit,
+            };
+            (l3, 0)
+        }
+        Encap::V2Ipv4 => {
+            let ip = Ipv4Packet::new(l3_bytes).ok_or(RoceError::Length)?;
+            if ipv4::checksum(&ip) != ip.get_checksum() {
+                return Err(RoceError::Ipv4Checksum);
+            }
+            let l3 = L3::V2Ipv4 {
+                src: ip.get_source(),
+                dst: ip.get_destination(),
+                tos: ip.get_dscp() << 2 | ip.get_ecn(),
+                ttl: ip.get_ttl(),
+            };
+            (l3, udp_sport(IPV4_LEN))
+        }
+        Encap::V2Ipv6 => {
+            let ip = Ipv6Packet::new(l3_bytes).ok_or(RoceError::Length)?;
+            let l3 = L3::V2Ipv6 {
+                src: ip.get_source(),
+                dst: ip.get_destination(),
+                tclass: ip.get_traffic_class(),
+                flow_label: ip.get_flow_label(),
+                hop_limit: ip.get_hop_limit(),
+            };
+            (l3, udp_sport(IPV6_LEN))
+        }
+    };
+    Ok(Address {
+        src_mac: ethernet.get_source(),
+        dst_mac: ethernet.get_destination(),
+        vlan,
+        l3,
+        udp_sport,
+    })
+}
+
+/// Parses all headers of a RoCE frame. Does not check the ICRC.
+///
+/// `head` is the contiguous beginning of a frame of `wire_len` bytes and holds all headers.
+///
+/// # Errors
+/// See [`RoceError`]; no input panics.
+#[inline]
+pub fn parse_frame(head: &[u8], wire_len: usize) -> Result<RoceFrame, RoceError> {
+    let layout = classify(head, wire_len)?;
+    let address = address(head, layout)?;
+    let ib_offset = usize::from(layout.ib_offset);
+    let ib = head.get(ib_offset..).unwrap_or_default();
+    let (packet, headers_len) = ib::parse(ib, layout.ib_len())?;
+    let start = ib_offset + headers_len;
+    let payload = start..start + packet.payload_len as usize;
+    Ok(RoceFrame {
+        address,
+        layout,
+        packet,
+        payload,
+    })
+}
