@@ -1,0 +1,15 @@
+//! Commands about queue pairs.
+
+use super::{CmdError, Opcode, Status};
+use crate::mlx5::nic::Nic;
+
+/// Executes one queue pair command.
+pub fn execute(
+    _nic: &mut Nic,
+    opcode: Opcode,
+
+    _input: &[u8],
+    _output: &mut Vec<u8>,
+) -> Result<(), CmdError> {
+    Err(CmdError::new(opcode, 0, Status::BadOp, "not a queue pair command"))
+}
