@@ -10,6 +10,7 @@ pub mod hca;
 pub mod mkey;
 pub mod opcode;
 pub mod qp;
+pub mod queue;
 pub mod registers;
 pub mod resources;
 pub mod srq;
