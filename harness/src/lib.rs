@@ -1,2 +1,5 @@
-//! placeholder
+//! The `rocinante` program as a library, so that the whole-system tests use the same parts: it serves NICs, boots guests, runs
+//! scenarios and prints reports.
 
+pub mod cli;
+pub mod lab;

@@ -1,0 +1,45 @@
+//! The command line: what the words are and which part of the program they call. Nothing is done here.
+
+mod lab;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A RoCE NIC that isn't there: serves emulated ConnectX adapters to virtual machines
+#[derive(Debug, Parser)]
+#[command(name = "rocinante", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot guests with emulated NICs and run tools in them
+    Lab(lab::Arguments),
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    env_logger::init();
+    let result = match arguments.command {
+        Command::Lab(arguments) => lab::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("rocinante: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}
