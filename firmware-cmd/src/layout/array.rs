@@ -85,10 +85,9 @@ impl<T: Scalar + Element> Array<T, &mut [u8]> {
     /// Store element `index`, if there is room for it.
     pub fn set(&mut self, index: usize, value: T) {
         let be = (value.to_u64() << (64 - 8 * T::SIZE)).to_be_bytes();
-        if let Some(end) = index.checked_add(1).and_then(|n| n.checked_mul(T::SIZE))
-            && let Some(bytes) = self.bytes.get_mut(end - T::SIZE..end)
-        {
-            bytes.copy_from_slice(&be[..T::SIZE]);
+        let element = self.bytes.part_mut(index.saturating_mul(T::SIZE), T::SIZE);
+        if element.len() == T::SIZE {
+            element.copy_from_slice(&be[..T::SIZE]);
         }
     }
 }
