@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{double_word, get_bits};
+use super::{double_word, get_bits, set_bits, set_bytes};
 
 /// A declared structure as data.
 #[derive(Debug)]
@@ -120,6 +120,19 @@ impl Field {
                 Some(get_bits(bytes, word, hi, hi + 1 - bits))
             }
             _ => None,
+        }
+    }
+
+    /// Replace the value, if it is an integer; surplus high bits are cut off.
+    pub fn set_int(&self, bytes: &mut [u8], value: u64) {
+        let word = (self.bit_offset / 32 * 4) as usize;
+        match (&self.kind, self.bits) {
+            (Kind::Int, 64) => set_bytes(bytes, word, &value.to_be_bytes()),
+            (Kind::Int, bits @ 1..=32) => {
+                let hi = 31 - self.bit_offset % 32;
+                set_bits(bytes, word, hi, hi + 1 - bits, value);
+            }
+            _ => {}
         }
     }
 

@@ -1,0 +1,223 @@
+//! The values. What is not set here is 0, and closes the path that the drivers would take.
+
+use super::CapType;
+use super::ethernet::EthernetCaps;
+use super::flow::{FlowTableFields, FlowTableNicCaps};
+use super::general::GeneralCaps;
+use super::rdma::{AtomicCaps, RoceCaps};
+use crate::layout::BytesMut;
+
+/// The internal timer counts nanoseconds. Linux multiplies by 2^23 (6.1) or 2^31 (6.12) over this many kHz, which has to
+/// fit 32 bits; it just does.
+const DEVICE_FREQUENCY_KHZ: u32 = 1_000_000;
+
+/// Maximum capabilities.
+pub(super) fn connectx5_max(cap_type: CapType) -> Box<[u8]> {
+    let mut bytes = vec![0; cap_type.layout().size].into_boxed_slice();
+    match cap_type {
+        CapType::General => {
+            let mut caps = GeneralCaps::new(&mut bytes);
+            sizes(&mut caps);
+            port(&mut caps);
+            rdma(&mut caps);
+            others(&mut caps);
+        }
+        CapType::Ethernet => ethernet(&mut EthernetCaps::new(&mut bytes)),
+        CapType::Atomic => atomic(&mut AtomicCaps::new(&mut bytes)),
+        CapType::Roce => roce(&mut RoceCaps::new(&mut bytes)),
+        CapType::FlowTableNic => flow(&mut FlowTableNicCaps::new(&mut bytes)),
+    }
+    bytes
+}
+
+/// Where current capabilities differ from the maximum before the driver has set anything.
+pub(super) fn reset(cap_type: CapType, current: &mut [u8]) {
+    match cap_type {
+        CapType::General => {
+            GeneralCaps::new(current)
+                .set_cmdif_checksum(0)
+                .set_drain_sigerr(false)
+                .set_log_uar_page_sz(0);
+        }
+        CapType::Atomic => {
+            AtomicCaps::new(current).set_atomic_req_8b_endianness_mode(0);
+        }
+        CapType::Ethernet | CapType::Roce | CapType::FlowTableNic => {}
+    }
+}
+
+fn sizes<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    // FreeBSD sets log_max_qp to 17 whatever the maximum is.
+    caps.set_log_max_qp(18).set_log_max_qp_sz(15);
+    caps.set_log_max_srq(16).set_log_max_srq_sz(15);
+    caps.set_log_max_cq(16).set_log_max_cq_sz(22);
+    // EQ numbers have 8 bits in doorbells.
+    caps.set_log_max_eq(7).set_log_max_eq_sz(22);
+    // Either kernel's MR cache alone makes more than 6100 keys.
+    caps.set_log_max_mkey(20)
+        .set_log_max_mrw_sz(48)
+        .set_log_max_klm_list_size(16)
+        .set_max_indirection(4);
+    caps.set_log_max_pd(16)
+        .set_log_max_xrcd(12)
+        .set_log_max_transport_domain(12);
+    caps.set_log_max_rq(16)
+        .set_log_max_sq(16)
+        .set_log_max_rmp(16);
+    caps.set_log_max_tir(12)
+        .set_log_max_tis(12)
+        .set_log_max_tis_per_sq(3);
+    caps.set_log_max_rqt(12).set_log_max_rqt_size(11);
+    caps.set_log_max_wq_sz(15);
+    caps.set_log_max_stride_sz_rq(13)
+        .set_log_min_stride_sz_rq(6);
+    caps.set_log_max_stride_sz_sq(6).set_log_min_stride_sz_sq(6);
+    caps.set_max_wqe_sz_sq(1024).set_max_wqe_sz_rq(512);
+    caps.set_log_max_mcg(13).set_max_qp_mcg(240);
+    caps.set_max_qp_cnt(0xff);
+}
+
+fn port<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    const ETHERNET: u8 = 1;
+    caps.set_num_ports(1).set_port_type(ETHERNET);
+    caps.set_eth_net_offloads(true)
+        .set_nic_flow_table(true)
+        .set_roce(true);
+    caps.set_max_tc(8);
+    caps.set_log_max_current_uc_list(7)
+        .set_log_max_current_mc_list(13)
+        .set_log_max_vlan_list(12);
+    caps.set_disable_local_lb_uc(true)
+        .set_disable_local_lb_mc(true);
+    caps.set_vport_counters(true);
+    caps.set_pcam_reg(true).set_mcam_reg(true);
+    // 128 << 0 P_Keys and 8 << 4 GIDs, of which Ethernet ports use the first only.
+    caps.set_pkey_table_size(0).set_gid_table_size(4);
+}
+
+fn rdma<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    // Neither mlx5_ib loads without xrc.
+    caps.set_rc(true).set_uc(true).set_ud(true).set_xrc(true);
+    caps.set_atomic(true);
+    caps.set_log_max_ra_req_qp(4).set_log_max_ra_res_qp(4);
+    caps.set_log_max_msg(30);
+    // 4.096 microseconds << 16, 268 milliseconds.
+    caps.set_local_ca_ack_delay(16);
+    caps.set_block_lb_mc(true);
+    caps.set_pkv(true)
+        .set_qkv(true)
+        .set_compact_address_vector(true);
+    // Memory windows of type 2B.
+    caps.set_imaicl(true);
+    caps.set_umr_ptr_rlky(true)
+        .set_umr_extended_translation_offset(true);
+    caps.set_drain_sigerr(true);
+    // CQEs carry the user index.
+    caps.set_cqe_version(1);
+    caps.set_out_of_seq_cnt(true)
+        .set_retransmission_q_counters(true)
+        .set_enhanced_error_q_counters(true);
+    caps.set_modify_rq_counter_set_id(true);
+}
+
+fn others<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    caps.set_cq_oi(true).set_cq_resize(true);
+    caps.set_cq_moderation(true)
+        .set_cq_period_start_from_cqe(true)
+        .set_cq_period_mode_modify(true);
+    caps.set_end_pad(true);
+    caps.set_fast_teardown(true).set_force_teardown(true);
+    caps.set_driver_version(true);
+    // Pages of 4 KiB and more; UARs of the guest's page size, up to 64 KiB.
+    caps.set_log_pg_sz(12).set_log_uar_page_sz(4);
+    // 32 MiB of UARs. No BlueFlame, but the drivers space doorbells by the size of its registers.
+    caps.set_uar_sz(5)
+        .set_num_of_uars_per_page(1)
+        .set_log_bf_reg_size(9);
+    caps.set_device_frequency_khz(DEVICE_FREQUENCY_KHZ)
+        .set_device_frequency_mhz(DEVICE_FREQUENCY_KHZ / 1000);
+    caps.set_cmdif_checksum(3);
+}
+
+fn ethernet<B: BytesMut>(caps: &mut EthernetCaps<B>) {
+    /// Nothing has to be inlined.
+    const INLINE_NOT_REQUIRED: u8 = 2;
+    caps.set_csum_cap(true)
+        .set_vlan_cap(true)
+        .set_wqe_vlan_insert(true);
+    caps.set_wqe_inline_mode(INLINE_NOT_REQUIRED);
+    caps.set_max_lso_cap(18);
+    caps.set_rss_ind_tbl_cap(8);
+    caps.set_self_lb_en_modifiable(true);
+    // Microseconds. Of no use without lro_cap, but FreeBSD looks through them all the same.
+    for (at, period) in [8, 16, 32, 1024].into_iter().enumerate() {
+        caps.lro_timer_supported_periods_mut().set(at, period);
+    }
+}
+
+fn atomic<B: BytesMut>(caps: &mut AtomicCaps<B>) {
+    const COMPARE_SWAP_FETCH_ADD: u16 = 0b11;
+    const EIGHT_BYTES: u16 = 8;
+    caps.set_supported_atomic_req_8b_endianness_mode_1(true)
+        .set_atomic_req_8b_endianness_mode(1);
+    caps.set_atomic_operations(COMPARE_SWAP_FETCH_ADD);
+    caps.set_atomic_size_qp(EIGHT_BYTES)
+        .set_atomic_size_dc(EIGHT_BYTES);
+}
+
+fn roce<B: BytesMut>(caps: &mut RoceCaps<B>) {
+    const V1_AND_V2: u8 = 0b101;
+    /// Without both there are no GIDs at all.
+    const IPV4_AND_IPV6: u8 = 0b110;
+    caps.set_roce_version(V1_AND_V2).set_l3_type(IPV4_AND_IPV6);
+    caps.set_r_roce_dest_udp_port(4791);
+    caps.set_r_roce_min_src_udp_port(0xc000)
+        .set_r_roce_max_src_udp_port(0xffff);
+    caps.set_sw_r_roce_src_udp_port(true);
+    caps.set_roce_address_table_size(256);
+}
+
+fn flow<B: BytesMut>(caps: &mut FlowTableNicCaps<B>) {
+    caps.set_nic_rx_multi_path_tirs(true);
+    let mut table = caps.flow_table_properties_nic_receive_mut();
+    table
+        .set_ft_support(true)
+        .set_flow_modify_en(true)
+        .set_modify_root(true);
+    table
+        .set_identified_miss_table_mode(true)
+        .set_flow_table_modify(true);
+    // Linux 6.12 needs 58 levels to attach.
+    table
+        .set_log_max_ft_size(20)
+        .set_max_ft_level(64)
+        .set_log_max_ft_num(16);
+    table.set_log_max_destination(5).set_log_max_flow(20);
+    matchable(&mut table.ft_field_support_mut());
+    matchable(&mut table.ft_field_bitmask_support_mut());
+}
+
+fn matchable<B: BytesMut>(fields: &mut FlowTableFields<B>) {
+    fields
+        .set_outer_dmac(true)
+        .set_outer_smac(true)
+        .set_outer_ether_type(true);
+    fields
+        .set_outer_first_prio(true)
+        .set_outer_first_cfi(true)
+        .set_outer_first_vid(true);
+    fields
+        .set_outer_ip_version(true)
+        .set_outer_sip(true)
+        .set_outer_dip(true)
+        .set_outer_frag(true);
+    fields
+        .set_outer_ip_protocol(true)
+        .set_outer_ip_ecn(true)
+        .set_outer_ip_dscp(true);
+    fields.set_outer_udp_sport(true).set_outer_udp_dport(true);
+    fields
+        .set_outer_tcp_sport(true)
+        .set_outer_tcp_dport(true)
+        .set_outer_tcp_flags(true);
+}
