@@ -370,3 +370,6 @@ fn io_error(error: PcapError) -> io::Error {
         other => io::Error::other(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -546,3 +546,6 @@ impl<P: Payload> Frame<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

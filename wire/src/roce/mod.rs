@@ -45,3 +45,20 @@ impl Layout {
             .saturating_sub(usize::from(self.ib_offset))
     }
 }
+
+/// The one's complement sum of an IPv4 header without options, not folded (RFC 1071).
+fn ipv4_sum(header: &[u8; 20]) -> u32 {
+    header
+        .chunks_exact(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum()
+}
+
+/// A one's complement sum folded to 16 bits.
+fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests;

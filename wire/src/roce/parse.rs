@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
 use pnet_packet::ip::IpNextHeaderProtocols;
-use pnet_packet::ipv4::{self, Ipv4Flags, Ipv4Packet};
+use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
 use pnet_packet::ipv6::Ipv6Packet;
 use pnet_packet::udp::UdpPacket;
 use zerocopy::FromBytes;
 
-use super::{Address, ETHERTYPE_V1, L3, Layout, Tci, UDP_PORT};
+use super::{Address, ETHERTYPE_V1, L3, Layout, Tci, UDP_PORT, fold, ipv4_sum};
 use crate::ib::{self, Gid, Grh, ICRC_LEN, ParseError};
 use crate::icrc::Encap;
 use crate::packet::Packet;
@@ -172,7 +172,7 @@ fn address(head: &[u8], layout: Layout) -> Result<Address, RoceError> {
         }
         Encap::V2Ipv4 => {
             let ip = Ipv4Packet::new(l3_bytes).ok_or(RoceError::Length)?;
-            if ipv4::checksum(&ip) != ip.get_checksum() {
+            if l3_bytes.first_chunk().map(|header| fold(ipv4_sum(header))) != Some(0xffff) {
                 return Err(RoceError::Ipv4Checksum);
             }
             let l3 = L3::V2Ipv4 {

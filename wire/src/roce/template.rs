@@ -9,7 +9,7 @@ use pnet_packet::udp::MutableUdpPacket;
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::network_endian::{U16, U32};
 
-use super::{Address, ETHERTYPE_V1, L3, Layout, UDP_PORT};
+use super::{Address, ETHERTYPE_V1, L3, Layout, UDP_PORT, fold, ipv4_sum};
 use crate::frame::HeadBuf;
 use crate::ib::{self, Grh, ICRC_LEN};
 use crate::icrc::Encap;
@@ -116,13 +116,6 @@ fn write_udp(address: &Address, bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-fn sum_words(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks_exact(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum()
-}
-
 impl HeaderTemplate {
     /// Lays out the headers for a path.
     #[must_use]
@@ -133,10 +126,9 @@ impl HeaderTemplate {
         let l3_offset = write_ethernet(address, &mut bytes).unwrap_or(ETHERNET_LEN);
         let l3 = bytes.get_mut(l3_offset..).unwrap_or_default();
         write_l3(address, l3).unwrap_or_default();
-        let ipv4_sum = if encap == Encap::V2Ipv4 {
-            sum_words(l3.get(..20).unwrap_or_default())
-        } else {
-            0
+        let ipv4_sum = match l3.first_chunk() {
+            Some(header) if encap == Encap::V2Ipv4 => ipv4_sum(header),
+            _ => 0,
         };
         HeaderTemplate {
             bytes,
@@ -182,11 +174,9 @@ impl HeaderTemplate {
                 let total_len = udp_len + 20;
                 let id = packet.psn.get() as u16;
                 let sum = self.ipv4_sum + u32::from(total_len) + u32::from(id);
-                let sum = (sum & 0xffff) + (sum >> 16);
-                let sum = (sum & 0xffff) + (sum >> 16);
                 put(l3 + 2, total_len);
                 put(l3 + 4, id);
-                put(l3 + 10, !sum as u16);
+                put(l3 + 10, !fold(sum));
                 put(l3 + 24, udp_len);
             }
         }

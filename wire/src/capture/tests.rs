@@ -1,0 +1,210 @@
+use std::sync::Barrier;
+use std::sync::mpsc;
+
+use pcap_file::pcapng::{Block, PcapNgReader};
+
+use super::*;
+use crate::frame::NoPayload;
+use crate::switch::{Links, PortHandle};
+use crate::vectors::{self, unhex};
+
+/// A file in memory that tells when it was flushed.
+struct File {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    flushed: Option<mpsc::Sender<usize>>,
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(flushed) = &self.flushed {
+            let _ = flushed.send(self.bytes.lock().unwrap().len());
+        }
+        Ok(())
+    }
+}
+
+/// A clock that advances by a nanosecond whenever it is read.
+fn clock() -> Clock {
+    let now = AtomicU64::new(1_700_000_000_123_456_789);
+    Box::new(move || Duration::from_nanos(now.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn read(bytes: &[u8]) -> Vec<Block<'static>> {
+    let mut reader = PcapNgReader::new(bytes).unwrap();
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block() {
+        blocks.push(block.unwrap().into_owned());
+    }
+    blocks
+}
+
+fn vector_frame(vector: &vectors::Vector) -> Frame<NoPayload> {
+    Frame::from_buf(Buf::from_vec(unhex(vector.frame)))
+}
+
+#[test]
+fn frames_of_two_links_are_in_the_file_with_names_times_and_comments() {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let file = File {
+        bytes: Arc::clone(&bytes),
+        flushed: None,
+    };
+    let capture = Capture::start(file, clock()).unwrap();
+    let (a, b) = (capture.tap("a"), capture.tap("b"));
+    a.record(&vector_frame(&vectors::V4_SEND), None);
+    b.record(&vector_frame(&vectors::V1_SEND), Some("delayed by 5 us"));
+    a.record(&vector_frame(&vectors::HW_CNP), None);
+    let expected = CaptureStats {
+        written: 3,
+        ..CaptureStats::default()
+    };
+    assert_eq!(capture.finish().unwrap(), expected);
+    assert!(!a.is_on());
+    a.record(&vector_frame(&vectors::HW_CNP), None);
+
+    let blocks = read(&bytes.lock().unwrap());
+    let mut names = Vec::new();
+    let mut packets = Vec::new();
+    let mut statistics = 0;
+    for block in &blocks {
+        match block {
+            Block::InterfaceDescription(interface) => {
+                assert_eq!(interface.linktype, DataLink::ETHERNET);
+                assert!(
+                    interface
+                        .options
+                        .contains(&InterfaceDescriptionOption::IfTsResol(9))
+                );
+                for option in &interface.options {
+                    if let InterfaceDescriptionOption::IfName(name) = option {
+                        names.push(name.to_string());
+                    }
+                }
+            }
+            Block::EnhancedPacket(packet) => packets.push(packet),
+            Block::InterfaceStatistics(_) => statistics += 1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert_eq!(
+        (names, statistics),
+        (vec!["a".to_owned(), "b".to_owned()], 2)
+    );
+    let sent = [&vectors::V4_SEND, &vectors::V1_SEND, &vectors::HW_CNP];
+    assert_eq!(packets.len(), sent.len());
+    for (n, (packet, vector)) in packets.iter().zip(sent).enumerate() {
+        assert_eq!(packet.data, unhex(vector.frame), "{}", vector.name);
+        assert_eq!(packet.original_len as usize, packet.data.len());
+        assert_eq!(packet.interface_id, [0, 1, 0][n]);
+        let at = Duration::from_nanos(1_700_000_000_123_456_789 + n as u64);
+        assert_eq!(packet.timestamp, at);
+    }
+    let comment = EnhancedPacketOption::Comment("delayed by 5 us".into());
+    assert_eq!(packets[1].options, [comment]);
+}
+
+#[test]
+fn what_has_been_sent_is_readable_before_the_end() {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let (flushed, flushes) = mpsc::channel();
+    let file = File {
+        bytes: Arc::clone(&bytes),
+        flushed: Some(flushed),
+    };
+    let capture = Capture::start(file, clock()).unwrap();
+    let tap = capture.tap("a");
+    for count in 1..=20 {
+        tap.record(&vector_frame(&vectors::V6_WRITE), None);
+        loop {
+            let len = flushes
+                .recv_timeout(Duration::from_secs(20))
+                .expect("a flush in 20 s");
+            let blocks = read(&bytes.lock().unwrap()[..len]);
+            let packets = blocks
+                .iter()
+                .filter(|b| matches!(b, Block::EnhancedPacket(_)))
+                .count();
+            assert!(packets <= count);
+            if packets == count {
+                break;
+            }
+        }
+    }
+}
+
+/// Lets nothing through before the barrier, then fails at once or never.
+struct Gate {
+    gate: Arc<Barrier>,
+    open: bool,
+    fails: bool,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // The first flush is that of the file's header.
+        if !self.open {
+            self.open = true;
+            return Ok(());
+        }
+        self.gate.wait();
+        self.gate.wait();
+        if self.fails {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_slow_file_costs_frames_but_no_time() {
+    let gate = Arc::new(Barrier::new(2));
+    let file = Gate {
+        gate: Arc::clone(&gate),
+        open: false,
+        fails: true,
+    };
+    let capture = Capture::start(file, clock()).unwrap();
+    let tap = capture.tap("a");
+    gate.wait(); // the writing thread hangs in its first flush
+    let frame = vector_frame(&vectors::V4_SEND);
+    for _ in 0..QUEUE_LEN + 5 {
+        tap.record(&frame, None);
+    }
+    assert_eq!(tap.interface.dropped.load(Ordering::Relaxed), 5);
+    gate.wait(); // and now fails
+    assert_eq!(
+        capture.finish().unwrap_err().kind(),
+        io::ErrorKind::StorageFull
+    );
+    assert!(!tap.is_on());
+    tap.record(&frame, None);
+    assert_eq!(tap.shared.queue.len(), 0);
+}
+
+#[test]
+fn a_switch_shows_each_frame_once() {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let file = File {
+        bytes: Arc::clone(&bytes),
+        flushed: None,
+    };
+    let capture = Capture::start(file, clock()).unwrap();
+    let links = Links::<NoPayload>::new();
+    let switch = links.get("lab", Some(&capture));
+    let ports: Vec<PortHandle<NoPayload>> = (0..4)
+        .map(|_| switch.add_port("nic", Arc::new(|| {})))
+        .collect();
+    ports[0].send(vector_frame(&vectors::V4_SEND)); // flooded
+    assert!(ports[1..].iter().all(|port| port.pending() == 1));
+    assert_eq!(capture.finish().unwrap().written, 1);
+}
