@@ -34,6 +34,7 @@ mod table;
 pub use array::{Array, Element, Elements, Structure};
 pub use bytes::{Bytes, BytesMut};
 pub use int::{Bits, Int, Scalar, Width, double_word, get_bits, set_bits, set_bytes, word};
+pub(crate) use table::fields;
 pub use table::{Field, Kind, Layout, fmt};
 
 /// Declare firmware structures, see the [module](self).
@@ -307,3 +308,6 @@ macro_rules! layout {
     };
 }
 pub(crate) use layout;
+
+#[cfg(test)]
+mod tests;

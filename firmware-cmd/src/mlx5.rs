@@ -7,6 +7,7 @@ pub mod eq;
 pub mod eth;
 pub mod flow;
 pub mod hca;
+pub mod log;
 pub mod mkey;
 pub mod opcode;
 pub mod qp;
@@ -17,3 +18,6 @@ pub mod srq;
 pub mod status;
 pub mod vport;
 pub mod wq;
+
+#[cfg(test)]
+mod positions;
