@@ -7,8 +7,8 @@ use super::general::GeneralCaps;
 use super::rdma::{AtomicCaps, RoceCaps};
 use crate::layout::BytesMut;
 
-/// The internal timer counts nanoseconds. Linux multiplies by 2^23 (6.1) or 2^31 (6.12) over this many kHz, which has to
-/// fit 32 bits; it just does.
+/// The internal timer counts nanoseconds. Linux derives a 32 bit multiplier from it, 2^23 (6.1) or 2^31 (6.12), and how
+/// often to look at the timer so that products fit 64 bits: every 4 seconds (6.12).
 const DEVICE_FREQUENCY_KHZ: u32 = 1_000_000;
 
 /// Maximum capabilities.
