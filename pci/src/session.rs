@@ -256,7 +256,8 @@ impl Session<'_, '_> {
         info.flags |= VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS;
         // A client asks once for the size and once more with room for the capability.
         let room = asked.argsz >= info.argsz;
-        info.cap_offset = if room { len as u32 } else { 0 };
+        // QEMU checks the offset of the capability in both replies.
+        info.cap_offset = len as u32;
         self.reply.extend_from_slice(info.as_bytes());
         if room {
             let sparse = SparseMmap {
