@@ -184,7 +184,7 @@ pub(in crate::transport) fn segment(
     last: bool,
     packet: &mut Packet,
 ) -> Op {
-    packet.solicited = last && wr.solicited;
+    packet.solicited = last && wr.solicited && !matches!(wr.op, SendOp::Write { .. });
     if let (true, SendOp::Write { va, rkey } | SendOp::WriteImm { va, rkey, .. }) = (first, wr.op) {
         packet.reth = Some(Reth {
             va,

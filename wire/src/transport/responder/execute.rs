@@ -5,12 +5,13 @@ use super::response::Kind;
 use super::{Responder, aeth};
 use crate::opcode::Op;
 use crate::packet::{AtomicEth, Packet};
+use crate::psn::Psn;
 use crate::transport::config::{Counter, Outcome, QpEvent, RemoteFault, WcError};
 use crate::transport::host::{Access, AtomicOp, Begin, RecvDone, RecvKind, ResponderHost};
 use crate::transport::message::{End, Message, Part, Target};
 
 /// The atomic operation a packet asks for.
-pub(super) fn atomic_op(op: Op, header: &AtomicEth) -> AtomicOp {
+fn atomic_op(op: Op, header: &AtomicEth) -> AtomicOp {
     match op {
         Op::CompareSwap => AtomicOp::CompareSwap {
             compare: header.compare,
@@ -57,7 +58,7 @@ impl Responder {
             if total > 0
                 && let Err(fault) = host.check_remote(rkey, va, total, Access::Write)
             {
-                return self.remote_fault(fault, host);
+                return self.remote_fault(self.epsn, fault, host);
             }
         }
         if part.wants_receive() && !self.receiving {
@@ -87,7 +88,7 @@ impl Responder {
                 }
                 Target::Remote { rkey, va, .. } => {
                     if let Err(fault) = host.place_remote(rkey, va, len) {
-                        return self.remote_fault(fault, host);
+                        return self.remote_fault(self.epsn, fault, host);
                     }
                 }
             }
@@ -135,7 +136,7 @@ impl Responder {
         if reth.dma_len > 0
             && let Err(fault) = host.check_remote(reth.rkey, reth.va, reth.dma_len, Access::Read)
         {
-            return self.remote_fault(fault, host);
+            return self.remote_fault(self.epsn, fault, host);
         }
         host.count(Counter::RxReadRequests);
         self.message_done();
@@ -168,7 +169,7 @@ impl Responder {
                 self.accepted(1, host);
                 Outcome::Ok
             }
-            Err(fault) => self.remote_fault(fault, host),
+            Err(fault) => self.remote_fault(self.epsn, fault, host),
         }
     }
 
@@ -180,7 +181,7 @@ impl Responder {
             QpEvent::InvalidRequest
         };
         self.fatal(
-            Some(aeth::NAK_INVALID_REQUEST),
+            Some((self.epsn, aeth::NAK_INVALID_REQUEST)),
             WcError::RemoteInvalidRequest,
             event,
             host,
@@ -189,6 +190,7 @@ impl Responder {
 
     pub(super) fn remote_fault<H: ResponderHost>(
         &mut self,
+        psn: Psn,
         fault: RemoteFault,
         host: &mut H,
     ) -> Outcome {
@@ -205,7 +207,7 @@ impl Responder {
             ),
         };
         host.count(counter);
-        self.fatal(Some(nak), WcError::LocalAccess, event, host)
+        self.fatal(Some((psn, nak)), WcError::LocalAccess, event, host)
     }
 
     fn receive_fault<H: ResponderHost>(&mut self, err: WcError, host: &mut H) -> Outcome {
@@ -215,6 +217,6 @@ impl Responder {
             _ => (Counter::RespLocalQpError, aeth::NAK_REMOTE_OPERATION),
         };
         host.count(counter);
-        self.fatal(Some(nak), err, QpEvent::None, host)
+        self.fatal(Some((self.epsn, nak)), err, QpEvent::None, host)
     }
 }

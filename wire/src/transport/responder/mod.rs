@@ -167,6 +167,12 @@ impl Responder {
         self.receiving
     }
 
+    /// Responses waiting for `poll_transmit`; a READ counts once.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.responses.len()
+    }
+
     /// Expected PSN (qpc.next_rcv_psn).
     #[must_use]
     pub fn next_rcv_psn(&self) -> Psn {
@@ -223,16 +229,16 @@ impl Responder {
         self.msn = (self.msn + 1) & 0x00ff_ffff;
     }
 
-    /// The last word: NAK and silence. A held receive WQE ends with `held`.
+    /// The last word: NAK (PSN and syndrome) and silence. A held receive WQE ends with `held`.
     fn fatal<H: ResponderHost>(
         &mut self,
-        nak: Option<u8>,
+        nak: Option<(Psn, u8)>,
         held: WcError,
         event: QpEvent,
         host: &mut H,
     ) -> Outcome {
-        if let Some(syndrome) = nak {
-            self.push_control(self.epsn, syndrome);
+        if let Some((psn, syndrome)) = nak {
+            self.push_control(psn, syndrome);
         }
         self.state = State::Failed;
         if self.receiving {

@@ -6,7 +6,6 @@
 
 use std::cmp::Ordering;
 
-use super::execute::atomic_op;
 use super::{Responder, Source, State, TxResponse, aeth};
 use crate::opcode::{Op, Opcode};
 use crate::packet::{Aeth, Packet};
@@ -177,8 +176,7 @@ impl Responder {
             return Outcome::Ok;
         }
         self.responses.clear();
-        self.epsn = psn;
-        self.remote_fault(fault, host)
+        self.remote_fault(psn, fault, host)
     }
 
     /// Queues an ACK or NAK behind what is already owed.
@@ -196,7 +194,7 @@ impl Responder {
                     *waiting = control;
                 }
             }
-            _ => self.push(self.responses.len(), control),
+            _ => self.responses.push_back(control),
         }
     }
 
@@ -242,7 +240,7 @@ impl Responder {
             next: 0,
             end,
         };
-        self.push(self.responses.len(), response);
+        self.responses.push_back(response);
     }
 
     /// A READ came again, perhaps only for the end of what it first asked for.
@@ -281,11 +279,9 @@ impl Responder {
 
     /// An ATOMIC came again: never executed twice, 9.7.5.1.3.
     pub(super) fn repeat_atomic(&mut self, op: Op, packet: &Packet) {
-        let Some(header) = packet.atomic else { return };
         let same = |resource: &Resource| {
             resource.psn == packet.psn
-                && matches!(resource.kind, Kind::Atomic { op: first, .. }
-                    if atomic_op(first, &header) == atomic_op(op, &header))
+                && matches!(resource.kind, Kind::Atomic { op: executed, .. } if executed == op)
         };
         if let Some(slot) = self.resources.iter().rposition(same) {
             self.repeat(slot, 0, 1);
@@ -302,9 +298,7 @@ impl Responder {
         let wanted = resource.psn.add(start);
         let psn = resource.psn;
         let at = if std::mem::replace(&mut resource.queued, true) {
-            let owed =
-                |response: &Response| matches!(response, Response::Data { id: i, .. } if *i == id);
-            let Some(at) = self.responses.iter().position(owed) else {
+            let Some(at) = self.position(id) else {
                 return;
             };
             let Some(Response::Data {
@@ -316,10 +310,11 @@ impl Responder {
             else {
                 return;
             };
+            *e = end.max(*e);
             if *next <= start {
                 return;
             }
-            (*s, *next, *e) = (start, start, end.max(*e));
+            (*s, *next) = (start, start);
             at
         } else {
             let behind = |r: &Response| r.psn().cmp_window(wanted) == Ordering::Greater;
@@ -328,7 +323,7 @@ impl Responder {
                 .iter()
                 .position(behind)
                 .unwrap_or(self.responses.len());
-            self.push(
+            self.responses.insert(
                 at,
                 Response::Data {
                     id,
@@ -356,15 +351,21 @@ impl Responder {
 
     /// Gives up the response of a resource.
     fn drop_response(&mut self, id: u32) {
-        self.responses
-            .retain(|r| !matches!(r, Response::Data { id: owed, .. } if *owed == id));
         let slot = id.wrapping_sub(self.first_resource) as usize;
         if let Some(resource) = self.resources.get_mut(slot) {
             resource.queued = false;
         }
+        let Some(at) = self.position(id) else { return };
+        self.responses.remove(at);
+        // Two acknowledgements are neighbours now: the later one says it all.
+        let control = |i: usize| matches!(self.responses.get(i), Some(Response::Control { .. }));
+        if at > 0 && control(at - 1) && control(at) {
+            self.responses.remove(at - 1);
+        }
     }
 
-    fn push(&mut self, at: usize, response: Response) {
-        self.responses.insert(at, response);
+    fn position(&self, id: u32) -> Option<usize> {
+        let owed = |r: &Response| matches!(r, Response::Data { id: owed, .. } if *owed == id);
+        self.responses.iter().position(owed)
     }
 }
