@@ -1,12 +1,89 @@
-//! The HCA as a whole: its state, capabilities and page accounting.
+//! The HCA as a whole: its state, its capabilities, the pages it was lent.
+//!
+//! Knows which commands are legal in which state; knows nothing of the objects themselves.
 
-/// HCA state.
-#[derive(Default)]
-pub struct Hca {}
+use rocinante_firmware_cmd::mlx5::caps::HcaCaps;
+use rocinante_firmware_cmd::mlx5::opcode::Opcode;
+
+use super::leak::Findings;
+use super::pages::Pages;
+
+/// State of the HCA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Power-on, or after DISABLE_HCA.
+    #[default]
+    Disabled,
+    /// After ENABLE_HCA, and again after a graceful teardown.
+    Enabled,
+    /// After INIT_HCA: objects can exist.
+    Initialized,
+    /// After a force or fast teardown: nothing but a reset helps.
+    Stopped,
+}
+
+/// The HCA.
+#[derive(Debug)]
+pub struct Hca {
+    /// Where in its life it is.
+    pub state: State,
+    /// Capabilities.
+    pub caps: HcaCaps,
+    /// Interface step sequence ID in use.
+    pub issi: u16,
+    /// Pages lent by the driver.
+    pub pages: Pages,
+    /// What was left at the last goodbye.
+    pub findings: Option<Findings>,
+    /// Commands that were refused.
+    pub refused_commands: u32,
+    /// What SET_DRIVER_VERSION said.
+    pub driver_version: Option<String>,
+}
 
 impl Hca {
     /// At power-on.
     pub fn new() -> Hca {
-        Hca {}
+        Hca {
+            state: State::Disabled,
+            caps: HcaCaps::connectx5(),
+            issi: 0,
+            pages: Pages::default(),
+            findings: None,
+            refused_commands: 0,
+            driver_version: None,
+        }
+    }
+
+    /// Whether a command is legal now.
+    pub fn admits(&self, opcode: Opcode) -> bool {
+        use Opcode as O;
+        match self.state {
+            State::Disabled => matches!(opcode, O::EnableHca | O::DisableHca | O::Nop),
+            State::Enabled => matches!(
+                opcode,
+                O::EnableHca
+                    | O::DisableHca
+                    | O::QueryIssi
+                    | O::SetIssi
+                    | O::QueryPages
+                    | O::ManagePages
+                    | O::QueryHcaCap
+                    | O::SetHcaCap
+                    | O::QueryAdapter
+                    | O::InitHca
+                    | O::SetDriverVersion
+                    | O::AccessReg
+                    | O::Nop
+            ),
+            State::Initialized => !matches!(opcode, O::InitHca | O::SetHcaCap | O::SetIssi),
+            State::Stopped => false,
+        }
+    }
+}
+
+impl Default for Hca {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,0 +1,1 @@
+//! Commands driven as a driver does.
