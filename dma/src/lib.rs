@@ -12,6 +12,8 @@ mod gather;
 mod map;
 mod ordered;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub use error::{DmaError, DmaErrorKind, MapError};
 pub use gather::{Gather, MAX_SEGMENTS};
