@@ -1,0 +1,229 @@
+//! The send side: consumes the WQEs of an SQ and puts their frames on the wire.
+//! Source: reference of the interface, "TX path".
+
+use log::debug;
+use rocinante_wire::buf::Buf;
+use rocinante_wire::frame::Frame;
+
+use super::headers::Headers;
+use super::segment::{self, Data, MAX_DATA, SendRequest};
+use super::sq::{Fetched, MAX_WQE};
+use super::{Fault, NO_USER_INDEX, QueueState};
+use crate::mlx5::core::Core;
+use crate::mlx5::cqe::{Cqe, CqeOpcode};
+use crate::mlx5::mkey::Rights;
+use crate::mlx5::wqe::{SendData, opcode};
+
+/// Frames that one call of [`run_sq`] may make before it stops, counted after each WQE: what a guest
+/// can have waiting in here is bounded by this, the largest WQE and the number of queues.
+const BUDGET: usize = 512;
+
+/// What sending needs at a time, kept to be used again.
+pub(super) struct Scratch {
+    wqe: Box<[u8; MAX_WQE]>,
+    data: SendData,
+    pieces: Vec<(u64, u64)>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch {
+            wqe: Box::new([0; MAX_WQE]),
+            data: SendData::default(),
+            pieces: Vec::new(),
+        }
+    }
+}
+
+/// Works on the send queue `sqn` up to the producer index in its doorbell record. To be called when
+/// its doorbell rings. A queue that made many frames stops, and goes on with [`resume`].
+pub fn run_sq(core: &mut Core, sqn: u32) {
+    let waits = core.eth.sqs.get(sqn).is_none_or(|sq| sq.waiting);
+    if !core.bus_master || waits {
+        return;
+    }
+    let mut scratch = std::mem::take(&mut core.eth.tx);
+    let start = core.out.wire.len();
+    while step(core, sqn, &mut scratch) {
+        if core.out.wire.len() - start >= BUDGET {
+            if let Some(sq) = core.eth.sqs.get_mut(sqn) {
+                sq.waiting = true;
+                core.eth.waiting.push_back(sqn);
+            }
+            break;
+        }
+    }
+    core.eth.tx = scratch;
+}
+
+/// Goes on with a send queue that stopped. To be called when the frames made so far are gone. False
+/// if there is none.
+pub fn resume(core: &mut Core) -> bool {
+    let Some(sqn) = core.eth.waiting.pop_front() else {
+        return false;
+    };
+    if let Some(sq) = core.eth.sqs.get_mut(sqn) {
+        sq.waiting = false;
+    }
+    run_sq(core, sqn);
+    true
+}
+
+/// Moves an SQ to error: what is posted is flushed.
+pub fn flush_sq(core: &mut Core, sqn: u32) {
+    let mut scratch = std::mem::take(&mut core.eth.tx);
+    if let Some(sq) = core.eth.sqs.get_mut(sqn) {
+        sq.state = QueueState::Error;
+    }
+    // A ring holds at most 2^15 WQEs.
+    while core.bus_master && step(core, sqn, &mut scratch) {}
+    core.eth.tx = scratch;
+}
+
+/// One WQE. False if there was none.
+fn step(core: &mut Core, sqn: u32, scratch: &mut Scratch) -> bool {
+    let Some(sq) = core.eth.sqs.get_mut(sqn) else {
+        return false;
+    };
+    if sq.state == QueueState::Reset {
+        return false;
+    }
+    let producer = sq.producer(&core.mem);
+    let wqe = match sq.fetch(&core.mem, producer, &mut scratch.wqe) {
+        Ok(Some(wqe)) => wqe,
+        Ok(None) => return false,
+        Err(_) => {
+            // Nothing tells where the next WQE is.
+            let index = sq.consumer;
+            sq.consumer = producer;
+            if sq.state == QueueState::Ready {
+                sq.state = QueueState::Error;
+                debug!(target: "mlx5::eth", "SQ {sqn:#x}: no WQE at index {index:#x}");
+                complete(core, sqn, opcode::NOP, index, Some(Fault::OPERATION));
+            }
+            return false;
+        }
+    };
+    sq.consume(&wqe);
+    if sq.state == QueueState::Error {
+        // FreeBSD frees a fixed number of WQEs for each completion: none for those unsignaled.
+        if sq.flush_in_error && wqe.ctrl.signaled() {
+            complete(core, sqn, wqe.ctrl.opcode(), wqe.index, Some(Fault::FLUSH));
+        }
+        return true;
+    }
+    match execute(core, sqn, &wqe, scratch) {
+        Ok(()) if wqe.ctrl.signaled() => complete(core, sqn, wqe.ctrl.opcode(), wqe.index, None),
+        Ok(()) => {}
+        Err(fault) => {
+            debug!(
+                target: "mlx5::eth",
+                "SQ {sqn:#x}: WQE {:#x} opcode {:#x} fails with syndrome {:#x}",
+                wqe.index, wqe.ctrl.opcode(), fault.syndrome
+            );
+            if let Some(sq) = core.eth.sqs.get_mut(sqn) {
+                sq.state = QueueState::Error;
+            }
+            complete(core, sqn, wqe.ctrl.opcode(), wqe.index, Some(fault));
+        }
+    }
+    true
+}
+
+fn complete(core: &mut Core, sqn: u32, wqe_opcode: u8, index: u16, fault: Option<Fault>) {
+    let Some(sq) = core.eth.sqs.get(sqn) else {
+        return;
+    };
+    let user = if sq.user_index == NO_USER_INDEX {
+        0
+    } else {
+        sq.user_index
+    };
+    let cqe = match fault {
+        None => Cqe::request(sqn, user, wqe_opcode, index, 0),
+        Some(Fault { syndrome, vendor }) => Cqe::error(
+            CqeOpcode::ReqErr,
+            sqn,
+            user,
+            wqe_opcode,
+            index,
+            syndrome,
+            vendor,
+        ),
+    };
+    let cqn = sq.cqn;
+    if core.complete(cqn, cqe).is_err()
+        && let Some(sq) = core.eth.sqs.get_mut(sqn)
+    {
+        sq.state = QueueState::Error;
+    }
+}
+
+fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> Result<(), Fault> {
+    match wqe.ctrl.opcode() {
+        opcode::NOP => return Ok(()),
+        opcode::SEND | opcode::LSO => {}
+        _ => return Err(Fault::OPERATION),
+    }
+    let sq = core.eth.sqs.get(sqn).ok_or(Fault::OPERATION)?;
+    if sq.tisn.is_none() {
+        return Err(Fault::OPERATION);
+    }
+    let bytes = scratch.wqe.get(..wqe.len).unwrap_or_default();
+    let request =
+        segment::decode(&wqe.ctrl, bytes, &mut scratch.data).map_err(|_| Fault::OPERATION)?;
+    if scratch.data.len > MAX_DATA {
+        return Err(Fault::LENGTH);
+    }
+    if !core.port.link_up() {
+        // Consumed all the same: drivers wait for their completions before they close.
+        core.eth.discards.transmit_discard_vport_down += 1;
+        return Ok(());
+    }
+    scratch.pieces.clear();
+    let who = sq.accessor(sqn);
+    for seg in &scratch.data.segs {
+        let mut piece = |address, len| scratch.pieces.push((address, len));
+        core.mkeys
+            .resolve(
+                who,
+                seg.lkey,
+                seg.addr,
+                u64::from(seg.len),
+                Rights::LOCAL_READ,
+                &mut piece,
+            )
+            .map_err(|_| Fault::PROTECTION)?;
+    }
+    send(core, &request, &scratch.data.inline, &scratch.pieces)
+}
+
+fn send(
+    core: &mut Core,
+    request: &SendRequest<'_>,
+    inline: &[u8],
+    pieces: &[(u64, u64)],
+) -> Result<(), Fault> {
+    let Core {
+        mem,
+        buffers,
+        out,
+        port,
+        vport_counters,
+        ..
+    } = core;
+    let data = Data::new(mem, inline, pieces);
+    let emit = |buf: Buf, headers: &Headers| {
+        let len = buf.len();
+        port.counters.transmitted.count(&headers.dmac, len);
+        match headers.dmac {
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => &mut vport_counters.transmitted_eth_broadcast,
+            [first, ..] if first & 1 != 0 => &mut vport_counters.transmitted_eth_multicast,
+            _ => &mut vport_counters.transmitted_eth_unicast,
+        }
+        .count(len);
+        out.wire.push_back(Frame::from_buf(buf));
+    };
+    let max_frame = usize::from(crate::mlx5::port::MAX_MTU) - 4;
+    segment::build(request, data, max_frame, buffers, emit)
+}
