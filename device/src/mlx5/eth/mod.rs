@@ -16,7 +16,7 @@ pub mod tir;
 mod tx;
 
 pub use rx::{flush_rq, receive};
-pub use tx::{flush_sq, resume, run_sq};
+pub use tx::{flush_sq, has_work, resume, run_sq};
 
 use std::collections::VecDeque;
 
@@ -148,11 +148,6 @@ impl Eth {
             tx: tx::Scratch::default(),
             rx: rx::Scratch::default(),
         }
-    }
-
-    /// Whether a send queue waits for [`resume`].
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 }
 

@@ -41,7 +41,7 @@ pub fn receive(core: &mut Core, frame: &NicFrame) {
         return;
     }
     // The MTU counts the frame check sequence.
-    if len + 4 > usize::from(core.port.mtu()) {
+    if len + 4 > usize::from(core.port.mtu().min(core.vport.mtu)) {
         core.port.counters.oversize += 1;
         core.vport_counters.received_errors.count(len);
         return;

@@ -390,6 +390,17 @@ impl Steering {
         Ok(())
     }
 
+    /// How many objects of each kind there are.
+    pub fn inventory(&self) -> [(&'static str, usize); 4] {
+        let groups = self.tables.iter().map(|(_, table)| table.groups.len()).sum();
+        [
+            ("flow table", self.tables.len()),
+            ("flow group", groups),
+            ("flow table entry", self.entries),
+            ("flow counter", self.counters.len()),
+        ]
+    }
+
     /// A new flow counter.
     pub fn alloc_counter(&mut self) -> Result<u32, FlowError> {
         let id = self.counter_numbers.alloc().ok_or(FlowError::Limit)?;
