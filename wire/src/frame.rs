@@ -5,6 +5,12 @@
 //! pad and ICRC: within the process nothing can damage it, so they are computed only when it
 //! becomes bytes.
 
+mod head;
+mod payload;
+
+pub use head::{HEAD_CAPACITY, HeadBuf};
+pub use payload::{Body, NoPayload, Payload, Piece};
+
 use std::ops::Range;
 
 use crate::MacAddr;
@@ -12,52 +18,11 @@ use crate::buf::{Buf, BufPool};
 use crate::ib::ICRC_LEN;
 use crate::icrc::Icrc;
 use crate::roce::{self, Layout, RoceError, RoceFrame};
-
-/// Bytes that fit a head: the longest headers (110 with a tag), and 64 bytes of payload.
-pub const HEAD_CAPACITY: usize = 192;
+use payload::copy_slice;
 
 /// Of a raw frame at least this many bytes (or all) are in the head, so that its headers can be
 /// parsed in place.
 pub const HEAD_MIN: usize = 128;
-
-/// Payload that stays in the memory of whoever sends it, until someone copies it.
-pub trait Payload: Send {
-    /// Bytes.
-    fn len(&self) -> usize;
-
-    /// No bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Copies `out.len()` bytes from `offset` on. `false` if that memory can no longer be read
-    /// (or does not reach so far); `out` is then undefined.
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool;
-}
-
-impl Payload for Vec<u8> {
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
-        copy_slice(self, offset, out)
-    }
-}
-
-/// The payload reference of a link on which there are none: all frames are bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPayload {}
-
-impl Payload for NoPayload {
-    fn len(&self) -> usize {
-        match *self {}
-    }
-
-    fn copy_to(&self, _: usize, _: &mut [u8]) -> bool {
-        match *self {}
-    }
-}
 
 /// Why a frame could not be turned into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,162 +33,6 @@ pub enum FrameError {
     /// Headers and payload do not agree about the length, or the room given is too small.
     #[error("the frame's length does not fit")]
     Length,
-}
-
-/// The contiguous beginning of a frame.
-#[derive(Clone, Debug)]
-pub struct HeadBuf {
-    bytes: [u8; HEAD_CAPACITY],
-    len: u8,
-}
-
-impl HeadBuf {
-    /// Nothing yet.
-    #[must_use]
-    pub const fn new() -> HeadBuf {
-        HeadBuf {
-            bytes: [0; HEAD_CAPACITY],
-            len: 0,
-        }
-    }
-
-    /// What is in it.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
-    }
-
-    /// Bytes in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    /// Nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Bytes that still fit.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        HEAD_CAPACITY - self.len()
-    }
-
-    /// Appends `n` bytes and returns them, to be overwritten; `None` if they do not fit.
-    pub fn grow(&mut self, n: usize) -> Option<&mut [u8]> {
-        let start = self.len();
-        let place = self.bytes.get_mut(start..start.checked_add(n)?)?;
-        self.len += n as u8;
-        Some(place)
-    }
-
-    /// Appends `bytes`, all or (`false`) none.
-    #[must_use]
-    pub fn extend(&mut self, bytes: &[u8]) -> bool {
-        match self.grow(bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// What is in it, to be changed in place.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.bytes
-            .get_mut(..usize::from(self.len))
-            .unwrap_or_default()
-    }
-
-    pub(crate) fn array_mut(&mut self) -> &mut [u8; HEAD_CAPACITY] {
-        &mut self.bytes
-    }
-
-    pub(crate) fn set_len(&mut self, len: usize) {
-        self.len = len.min(HEAD_CAPACITY) as u8;
-    }
-}
-
-impl Default for HeadBuf {
-    fn default() -> HeadBuf {
-        HeadBuf::new()
-    }
-}
-
-/// What follows the head.
-#[derive(Debug)]
-pub enum Body<P> {
-    /// Nothing.
-    Empty,
-    /// Bytes.
-    Bytes(Buf),
-    /// The sender's memory.
-    Ref(P),
-}
-
-impl<P: Payload> Body<P> {
-    fn len(&self) -> usize {
-        match self {
-            Body::Empty => 0,
-            Body::Bytes(buf) => buf.len(),
-            Body::Ref(payload) => payload.len(),
-        }
-    }
-
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
-        match self {
-            Body::Empty => out.is_empty(),
-            Body::Bytes(buf) => copy_slice(buf, offset, out),
-            Body::Ref(payload) => payload.copy_to(offset, out),
-        }
-    }
-}
-
-fn copy_slice(from: &[u8], offset: usize, out: &mut [u8]) -> bool {
-    let end = offset.checked_add(out.len());
-    match end.and_then(|end| from.get(offset..end)) {
-        Some(bytes) => {
-            out.copy_from_slice(bytes);
-            true
-        }
-        None => false,
-    }
-}
-
-/// A piece of a frame's bytes, where they lie.
-#[derive(Debug)]
-pub enum Piece<'a, P> {
-    /// In the frame.
-    Slice(&'a [u8]),
-    /// In the sender's memory.
-    Ref {
-        /// The whole reference.
-        payload: &'a P,
-        /// Where the piece begins in it.
-        offset: usize,
-        /// Bytes.
-        len: usize,
-    },
-}
-
-impl<P> Piece<'_, P> {
-    /// Bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Piece::Slice(bytes) => bytes.len(),
-            Piece::Ref { len, .. } => *len,
-        }
-    }
-
-    /// No bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// An Ethernet frame without its frame check sequence.

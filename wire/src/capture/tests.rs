@@ -1,4 +1,3 @@
-use std::sync::Barrier;
 use std::sync::mpsc;
 
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -137,55 +136,54 @@ fn what_has_been_sent_is_readable_before_the_end() {
     }
 }
 
-/// Lets nothing through before the barrier, then fails at once or never.
-struct Gate {
-    gate: Arc<Barrier>,
-    open: bool,
-    fails: bool,
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A disk that hangs in its second flush (the first is that of the file's header) until it is
+/// told, and then is full.
+struct FullDisk {
+    hangs: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+    flushes: u32,
 }
 
-impl Write for Gate {
+impl Write for FullDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // The first flush is that of the file's header.
-        if !self.open {
-            self.open = true;
+        self.flushes += 1;
+        if self.flushes == 1 {
             return Ok(());
         }
-        self.gate.wait();
-        self.gate.wait();
-        if self.fails {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
+        let _ = self.hangs.send(());
+        let _ = self.go_on.recv_timeout(PATIENCE);
+        Err(io::ErrorKind::StorageFull.into())
     }
 }
 
 #[test]
-fn a_slow_file_costs_frames_but_no_time() {
-    let gate = Arc::new(Barrier::new(2));
-    let file = Gate {
-        gate: Arc::clone(&gate),
-        open: false,
-        fails: true,
+fn a_slow_file_costs_frames_but_no_time_and_a_full_disk_ends_the_capture() {
+    let (hangs, hanging) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let disk = FullDisk {
+        hangs,
+        go_on,
+        flushes: 0,
     };
-    let capture = Capture::start(file, clock()).unwrap();
+    let capture = Capture::start(disk, clock()).unwrap();
     let tap = capture.tap("a");
-    gate.wait(); // the writing thread hangs in its first flush
+    hanging
+        .recv_timeout(PATIENCE)
+        .expect("the writing thread flushes");
     let frame = vector_frame(&vectors::V4_SEND);
     for _ in 0..QUEUE_LEN + 5 {
         tap.record(&frame, None);
     }
     assert_eq!(tap.interface.dropped.load(Ordering::Relaxed), 5);
-    gate.wait(); // and now fails
-    assert_eq!(
-        capture.finish().unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
+    go.send(()).unwrap();
+    let error = capture.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert!(!tap.is_on());
     tap.record(&frame, None);
     assert_eq!(tap.shared.queue.len(), 0);
