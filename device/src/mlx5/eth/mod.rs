@@ -16,7 +16,7 @@ pub mod tir;
 mod tx;
 
 pub use rx::{flush_rq, receive};
-pub use tx::{flush_sq, has_work, resume, run_sq};
+pub use tx::{flush_sq, resume, run_sq};
 
 use std::collections::VecDeque;
 
@@ -124,7 +124,7 @@ pub struct Eth {
     /// Dropped frames.
     pub discards: Discards,
     /// Send queues that stopped with work left.
-    waiting: VecDeque<u32>,
+    pub waiting: VecDeque<u32>,
     tx: tx::Scratch,
     rx: rx::Scratch,
 }

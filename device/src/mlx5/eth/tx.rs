@@ -69,11 +69,6 @@ pub fn resume(core: &mut Core) -> bool {
     true
 }
 
-/// Whether a send queue waits for [`resume`].
-pub fn has_work(core: &Core) -> bool {
-    !core.eth.waiting.is_empty()
-}
-
 /// Moves an SQ to error: what is posted is flushed.
 pub fn flush_sq(core: &mut Core, sqn: u32) {
     let mut scratch = std::mem::take(&mut core.eth.tx);

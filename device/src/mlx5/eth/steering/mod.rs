@@ -431,21 +431,6 @@ impl Steering {
         Some(value)
     }
 
-    /// Kinds of object and how many there are of each.
-    pub fn inventory(&self) -> [(&'static str, usize); 4] {
-        let groups = self
-            .tables
-            .iter()
-            .map(|(_, table)| table.groups.len())
-            .sum();
-        [
-            ("flow table", self.tables.len()),
-            ("flow group", groups),
-            ("flow table entry", self.entries),
-            ("flow counter", self.counters.len()),
-        ]
-    }
-
     /// Walks a packet of `len` bytes through the tables and adds the TIRs it reaches to
     /// `deliveries`. False if it was discarded because nothing said where it should go.
     #[inline]

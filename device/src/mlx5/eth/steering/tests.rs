@@ -102,7 +102,7 @@ fn misses_follow_the_chain_and_end_at_a_drop() {
         .unwrap();
     let to = forward(Key::default(), &[Destination::Tir(7)]);
     steering.set_entry(&mut tirs, last, group, 0, to).unwrap();
-    assert_eq!(reached(&mut steering, &packet(1, 1)), []);
+    assert_eq!(reached(&mut steering, &packet(1, 1)), [0u32; 0]);
     steering.set_miss(first, Some(middle)).unwrap();
     assert_eq!(reached(&mut steering, &packet(1, 1)), [7]);
     let group = steering
@@ -113,7 +113,7 @@ fn misses_follow_the_chain_and_end_at_a_drop() {
     steering
         .set_entry(&mut tirs, middle, group, 2, drop)
         .unwrap();
-    assert_eq!(reached(&mut steering, &packet(1, 1)), []);
+    assert_eq!(reached(&mut steering, &packet(1, 1)), [0u32; 0]);
     assert!(
         steering.classify(&packet(1, 1), 60, &mut Vec::new()),
         "dropped on purpose"
@@ -180,7 +180,7 @@ fn replication_reaches_every_destination_once_and_is_bounded() {
             .set_entry(&mut tirs, pair[0], group, 0, entry)
             .unwrap();
     }
-    assert_eq!(reached(&mut steering, &packet(1, 1)), []);
+    assert_eq!(reached(&mut steering, &packet(1, 1)), [0u32; 0]);
     let last = tables[63];
     let group = steering.create_group(last, 0, 0, all.clone()).unwrap();
     let entry = forward(Key::default(), &[Destination::Tir(1), Destination::Tir(2)]);
@@ -341,5 +341,5 @@ fn inner_criteria_match_nothing() {
     steering
         .set_entry(&mut tirs, table, group, 0, entry)
         .unwrap();
-    assert_eq!(reached(&mut steering, &packet(1, 1)), []);
+    assert_eq!(reached(&mut steering, &packet(1, 1)), [0u32; 0]);
 }
