@@ -7,6 +7,7 @@
 //! bulk data is copied through [`vm_memory::VolatileSlice`], and everything that carries ownership
 //! (doorbell records, owner bits, counters) is an atomic access with a stated ordering.
 
+mod bulk;
 mod error;
 mod gather;
 mod map;

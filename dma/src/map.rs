@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
+use crate::bulk;
 use crate::error::{DmaError, DmaErrorKind};
 
 /// A contiguous range of IOVAs backed by a contiguous part of one host mapping.
@@ -214,7 +215,7 @@ impl MemoryMap {
     pub fn read(&self, iova: u64, dst: &mut [u8]) -> Result<(), DmaError> {
         self.for_pieces(iova, dst.len(), false, |at, piece| {
             if let Some(part) = dst.get_mut(at..) {
-                piece.copy_to(part);
+                bulk::read(&piece, part);
             }
         })
     }
@@ -225,7 +226,7 @@ impl MemoryMap {
     pub fn write(&self, iova: u64, src: &[u8]) -> Result<(), DmaError> {
         self.for_pieces(iova, src.len(), true, |at, piece| {
             if let Some(part) = src.get(at..) {
-                piece.copy_from(part.get(..piece.len()).unwrap_or(part));
+                bulk::write(&piece, part);
             }
         })
     }
@@ -265,7 +266,7 @@ pub fn copy(
         let to = dst_iova.wrapping_add(at as u64);
         let copied = dst.for_pieces(to, from.len(), true, |at, to| {
             if let Ok(from) = from.offset(at) {
-                from.copy_to_volatile_slice(to);
+                bulk::copy(&from, &to);
             }
         });
         if result.is_ok() {
