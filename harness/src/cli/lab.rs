@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
 
-use crate::lab::{GuestConfig, Lab, LabConfig, Progress, Series};
+use crate::lab::demo::{self, Demo, Fabric, Floors};
+use crate::lab::{self, GuestConfig, Lab, LabConfig, Progress, Rxe, Series};
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ struct Common {
     /// Debian mirror to prepare from [default: the host's own]
     #[arg(long, global = true, value_name = "URI")]
     mirror: Option<String>,
-    /// Folder for logs and captures [default: a new one in the cache folder]
+    /// Folder for logs and capture [default: a new one in the cache folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     logs: Option<PathBuf>,
 }
@@ -42,6 +43,8 @@ enum Command {
         #[arg(long)]
         shell: bool,
     },
+    /// Boot two guests with a NIC each and run the RDMA tools between them
+    Demo(DemoArguments),
     /// Boot one guest, run a command in it, and print what it says
     Exec {
         /// vfio-user socket of a NIC that is served elsewhere; may be given several times
@@ -53,10 +56,47 @@ enum Command {
         /// The command, for the guest's shell
         command: String,
     },
+    /// Attach this terminal to the console of a guest that `demo --keep` left running; Ctrl-] leaves it
+    Console {
+        /// The socket that `demo --keep` has printed
+        socket: PathBuf,
+    },
+    /// Run tshark, prepared like QEMU where the host has none
+    Tshark {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// Also write the results to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave the guests running until Ctrl-C, with consoles to attach to
+    #[arg(long)]
+    keep: bool,
+    /// Fail if 64 KiB writes average less than this many MiB/s
+    #[arg(long, value_name = "MIB_PER_S")]
+    write_bandwidth: Option<f64>,
+    /// Fail if the median of 8-byte writes takes longer than this many microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    write_latency: Option<f64>,
+    /// Which NICs the guests have
+    #[arg(long, value_enum, default_value_t = Nics::Rxe)]
+    nics: Nics,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Nics {
+    /// Linux' soft-RoCE over virtio-net, for comparison
+    Rxe,
 }
 
 /// Does what was asked for.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    lab::end_guests_on_signals()?;
     let progress = Progress::shown();
     let config = LabConfig {
         kernel: arguments.common.kernel,
@@ -65,26 +105,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         logs: arguments.common.logs.clone(),
         accelerator: None,
     };
-    let lab = Lab::prepare(&config, &progress)?;
     match &arguments.command {
-        Command::Prepare { shell: true } => {
-            let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-            println!(
-                "QEMU={}",
-                quote(&crate::lab::display(&lab.qemu().command()))
-            );
-            println!("KERNEL={}", quote(&lab.kernel().image.to_string_lossy()));
-            println!("INITRD={}", quote(&lab.initrd()?.to_string_lossy()));
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Prepare { shell: false } => {
-            println!("QEMU    {}", crate::lab::display(&lab.qemu().command()));
-            println!("        {}", lab.qemu().version()?);
-            println!("kernel  {}", lab.kernel().image.display());
-            println!("root    {}", lab.root().display());
-            println!("modules {}", lab.kernel().modules.display());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Prepare { shell } => prepare(&Lab::prepare(&config, &progress)?, *shell),
+        Command::Demo(arguments) => demo(&Lab::prepare(&config, &progress)?, arguments, &progress),
         Command::Exec {
             nic,
             deadline,
@@ -92,11 +115,78 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         } => {
             let mut guest = GuestConfig::new("guest");
             guest.nics.clone_from(nic);
-            let guest = lab.boot(&guest)?;
+            let guest = Lab::prepare(&config, &progress)?.boot(&guest)?;
             let output = guest.exec(command, Duration::from_secs(*deadline))?;
             print!("{}", output.text);
             guest.power_off(Duration::from_secs(20))?;
-            Ok(ExitCode::from(output.status.clamp(0, 255) as u8))
+            Ok(exit_code(output.status))
+        }
+        Command::Console { socket } => {
+            lab::attach_console(socket)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Tshark { arguments } => {
+            let status = lab::tshark(&config, &progress)?
+                .args(arguments)
+                .status()
+                .context("cannot run tshark")?;
+            Ok(exit_code(status.code().unwrap_or(1)))
         }
     }
+}
+
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(1))
+}
+
+fn prepare(lab: &Lab, shell: bool) -> Result<ExitCode> {
+    let qemu = lab::display(&lab.qemu().command());
+    let kernel = lab.kernel().image.display();
+    let initrd = lab.initrd().display();
+    if shell {
+        println!("QEMU=\"{qemu}\"\nKERNEL=\"{kernel}\"\nINITRD=\"{initrd}\"");
+    } else {
+        println!("QEMU    {qemu}\n        {}", lab.qemu().version()?);
+        println!("kernel  {kernel}\n        {}", lab.kernel().release);
+        println!("initrd  {initrd}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<ExitCode> {
+    progress.say(&format!("logs and capture: {}", lab.logs().display()));
+    let fabric: Box<dyn Fabric> = match arguments.nics {
+        Nics::Rxe => Box::new(Rxe::new()?),
+    };
+    let floors = Floors {
+        write_bandwidth: arguments.write_bandwidth,
+        write_latency: arguments.write_latency,
+    };
+    let Demo { report, guests } = demo::run(lab, fabric.as_ref(), floors, progress);
+    print!("{}", report.table());
+    println!("logs and capture: {}", report.logs);
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, report.json()? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if arguments.keep && !guests.is_empty() {
+        println!("the guests go on running; a root shell is on each console (Ctrl-] leaves it):");
+        for guest in &guests {
+            println!(
+                "  {}: cargo lab console {}",
+                guest.name(),
+                guest.console().display()
+            );
+        }
+        println!("Ctrl-C here ends them");
+        loop {
+            // Signals end the program, and the guests with it.
+            std::thread::park();
+        }
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

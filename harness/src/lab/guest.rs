@@ -16,6 +16,7 @@ use super::base64;
 use super::host::display;
 use super::kernel::Kernel;
 use super::qemu::{Accelerator, Qemu};
+use super::signals;
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ impl Output {
 pub(super) struct Parts<'a> {
     pub qemu: &'a Qemu,
     pub kernel: &'a Kernel,
-    pub root: &'a Path,
+    pub initrd: &'a Path,
     pub accelerator: Accelerator,
     /// Where console logs and transcripts go.
     pub logs: &'a Path,
@@ -125,19 +126,10 @@ impl Guest {
         listener.set_nonblocking(true)?;
         let console = folder.path().join("console");
         let console_log = parts.logs.join(format!("{}.console", config.name));
-        let initrd = folder.path().join("initrd");
-        concatenate(&[parts.root, &parts.kernel.modules], &initrd)?;
 
         let mut command = parts.qemu.command();
         let said = File::create(parts.logs.join(format!("{}.qemu", config.name)))?;
-        arguments(
-            &mut command,
-            config,
-            parts,
-            &initrd,
-            folder.path(),
-            &console_log,
-        );
+        arguments(&mut command, config, parts, folder.path(), &console_log);
         let command_line = display(&command);
         writeln!(&said, "{command_line}")?;
         let mut process = command
@@ -146,6 +138,7 @@ impl Guest {
             .stderr(said)
             .spawn()
             .with_context(|| format!("cannot start {command_line}"))?;
+        signals::adopt(process.id());
 
         let ready = wait_for_agent(&listener, &mut process, started, deadline);
         let stream = match ready {
@@ -153,6 +146,7 @@ impl Guest {
             Err(error) => {
                 let _ = process.kill();
                 let _ = process.wait();
+                signals::disown(process.id());
                 let console = tail(&console_log, 15);
                 let said = tail(&parts.logs.join(format!("{}.qemu", config.name)), 5);
                 return Err(error.context(format!(
@@ -173,8 +167,6 @@ impl Guest {
         std::thread::Builder::new()
             .name(format!("agent {}", config.name))
             .spawn(move || reader.read(stream))?;
-        // The kernel has unpacked it; the guest's memory holds it now.
-        let _ = fs::remove_file(&initrd);
         Ok(Self {
             name: config.name.clone(),
             process: Mutex::new(process),
@@ -220,7 +212,7 @@ impl Guest {
                 "in {}: `{command}` ended with status {}: {}",
                 self.name,
                 output.status,
-                output.text.trim_end()
+                excerpt(&output.text)
             );
         }
         Ok(output.text)
@@ -293,6 +285,7 @@ impl Drop for Guest {
         let mut process = lock(&self.process);
         let _ = process.kill();
         let _ = process.wait();
+        signals::disown(process.id());
     }
 }
 
@@ -329,7 +322,7 @@ impl Job {
                         "in {}: `{}` did not end within {deadline:?}; so far it said: {}",
                         self.guest,
                         self.command,
-                        output.text.trim_end()
+                        excerpt(&output.text)
                     )),
                     Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
                     Err(RecvTimeoutError::Timeout) => Err(anyhow!(
@@ -403,7 +396,6 @@ fn arguments(
     command: &mut Command,
     config: &GuestConfig,
     parts: &Parts<'_>,
-    initrd: &Path,
     sockets: &Path,
     console_log: &Path,
 ) {
@@ -434,7 +426,7 @@ fn arguments(
         .arg("-kernel")
         .arg(&parts.kernel.image)
         .arg("-initrd")
-        .arg(initrd)
+        .arg(parts.initrd)
         .args(["-append", &kernel_command_line(config)])
         .args([
             "-chardev",
@@ -494,17 +486,6 @@ fn kernel_command_line(config: &GuestConfig) -> String {
     words.join(" ")
 }
 
-/// Puts archives one behind the other, as the kernel takes them.
-pub(super) fn concatenate(archives: &[&Path], target: &Path) -> Result<()> {
-    let mut out = File::create(target)?;
-    for archive in archives {
-        let mut input =
-            File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
-        std::io::copy(&mut input, &mut out)?;
-    }
-    Ok(())
-}
-
 /// Waits until QEMU has connected and the guest's agent has said that it is ready.
 fn wait_for_agent(
     listener: &UnixListener,
@@ -545,12 +526,32 @@ fn wait_for_agent(
     bail!("no answer within {deadline:?}")
 }
 
-/// The last lines of a file.
-pub(super) fn tail(path: &Path, lines: usize) -> String {
-    let bytes = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+/// What is quoted of a job's output in an error; the transcript has it all.
+pub(super) fn excerpt(text: &str) -> String {
+    last_lines(text, 12)
+}
+
+fn tail(path: &Path, lines: usize) -> String {
+    last_lines(
+        &String::from_utf8_lossy(&fs::read(path).unwrap_or_default()),
+        lines,
+    )
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let skipped = lines.len().saturating_sub(count);
+    let kept = lines
+        .iter()
+        .skip(skipped)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n");
+    if skipped == 0 {
+        kept
+    } else {
+        format!("…\n{kept}")
+    }
 }
 
 #[cfg(test)]
@@ -572,6 +573,13 @@ mod tests {
         assert!(read_answer(&mut &b"D 7 0 10\nabc"[..]).unwrap().is_none());
         assert!(read_answer(&mut &b"hello\n"[..]).is_err());
         assert!(read_answer(&mut &b"D x 0 0\n"[..]).is_err());
+    }
+
+    #[test]
+    fn long_outputs_are_quoted_from_their_end() {
+        assert_eq!(last_lines("a\nb\n", 2), "a\nb");
+        assert_eq!(last_lines("a\nb\nc\n", 2), "…\nb\nc");
+        assert_eq!(last_lines("", 2), "");
     }
 
     #[test]

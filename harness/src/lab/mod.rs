@@ -5,30 +5,47 @@
 
 mod base64;
 mod cache;
+mod console;
 mod cpio;
 mod debian;
+pub mod demo;
+mod dmesg;
+mod endpoint;
 mod guest;
 mod host;
 mod image;
 mod kernel;
+mod kvm;
 mod progress;
 mod qemu;
+mod report;
+mod rxe;
+mod signals;
 mod sources;
+pub mod tools;
 mod tree;
+mod wireshark;
 
 use std::cell::OnceCell;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use cache::Cache;
+pub use console::attach as attach_console;
+pub use dmesg::complaints;
+pub use endpoint::{Endpoint, configure, load_mlx5, unload_mlx5};
 pub use guest::{Guest, GuestConfig, Job, Output};
 pub use host::{Host, display};
 pub use kernel::{Kernel, Series};
 pub use progress::Progress;
 pub use qemu::{Accelerator, Qemu};
+pub use report::{Figure, Report, TestResult};
+pub use rxe::Rxe;
+pub use signals::end_guests_on_signals;
 pub use tree::Tree;
 
 use sources::Mirror;
@@ -52,10 +69,13 @@ pub struct LabConfig {
 pub struct Lab {
     qemu: Qemu,
     kernel: Kernel,
-    root: PathBuf,
+    initrd: PathBuf,
     accelerator: Accelerator,
     logs: PathBuf,
 }
+
+/// A guest that has not answered by then will not.
+const BOOT: Duration = Duration::from_secs(180);
 
 impl Lab {
     /// Finds in the cache, or makes, all that a guest needs.
@@ -75,26 +95,51 @@ impl Lab {
         let root = image::prepare(&cache, &tree, progress).context("no guest image")?;
         let kernel = kernel::prepare(config.kernel, &cache, &tree, mirror, &host, progress)
             .context("no guest kernel")?;
+        let recipe = format!("{} {}", root.display(), kernel.modules.display());
+        let initrd = cache
+            .entry(&format!("initrd-{}", config.kernel), &recipe, |place| {
+                concatenate(&[&root, &kernel.modules], &place.join("initrd"))
+            })?
+            .join("initrd");
+        let accelerator = match config.accelerator {
+            Some(accelerator) => accelerator,
+            None => kvm::choose(&cache, &qemu, &kernel, &root, progress)?,
+        };
         let logs = match &config.logs {
             Some(folder) => folder.clone(),
-            None => cache
-                .root()
-                .join("runs")
-                .join(format!("{}", std::process::id())),
+            None => cache.root().join("runs").join(run_name()),
         };
-        fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         Ok(Self {
             qemu,
             kernel,
-            root,
-            accelerator: config.accelerator.unwrap_or(Accelerator::Tcg),
+            initrd,
+            accelerator,
             logs,
         })
     }
 
     /// Boots a guest.
     pub fn boot(&self, config: &GuestConfig) -> Result<Guest> {
-        Guest::boot(config, &self.parts(), Duration::from_secs(120))
+        fs::create_dir_all(&self.logs)
+            .with_context(|| format!("cannot make {}", self.logs.display()))?;
+        Guest::boot(config, &self.parts(), BOOT)
+    }
+
+    /// Boots several guests side by side.
+    pub fn boot_all(&self, configs: &[GuestConfig]) -> Vec<Result<Guest>> {
+        std::thread::scope(|scope| {
+            let boots: Vec<_> = configs
+                .iter()
+                .map(|config| scope.spawn(move || self.boot(config)))
+                .collect();
+            boots
+                .into_iter()
+                .map(|boot| {
+                    boot.join()
+                        .unwrap_or_else(|_| bail!("booting a guest panicked"))
+                })
+                .collect()
+        })
     }
 
     /// The QEMU that guests run in.
@@ -107,16 +152,9 @@ impl Lab {
         &self.kernel
     }
 
-    /// The guests' root, an initramfs archive.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Root and modules as one archive, in the folder of logs, for those who start QEMU by themselves.
-    pub fn initrd(&self) -> Result<PathBuf> {
-        let path = self.logs.join("initrd");
-        guest::concatenate(&[&self.root, &self.kernel.modules], &path)?;
-        Ok(path)
+    /// The guests' initramfs: root and modules.
+    pub fn initrd(&self) -> &Path {
+        &self.initrd
     }
 
     /// How guests are run.
@@ -133,9 +171,36 @@ impl Lab {
         guest::Parts {
             qemu: &self.qemu,
             kernel: &self.kernel,
-            root: &self.root,
+            initrd: &self.initrd,
             accelerator: self.accelerator,
             logs: &self.logs,
         }
     }
+}
+
+/// A command that runs tshark: the host's, or one prepared as QEMU is.
+pub fn tshark(config: &LabConfig, progress: &Progress) -> Result<Command> {
+    let host = Host::detect();
+    let cache = Cache::open(config.cache.as_deref())?;
+    let mirror = || debian::mirror(config.mirror.as_deref(), &host, progress);
+    wireshark::command(&cache, mirror, &host, progress).context("no tshark")
+}
+
+/// Names of runs sort by time, and no two at a time are the same.
+fn run_name() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("{}-{}", now.as_secs(), std::process::id())
+}
+
+/// Puts archives one behind the other, as the kernel takes them.
+fn concatenate(archives: &[&Path], target: &Path) -> Result<()> {
+    let mut out = File::create(target)?;
+    for archive in archives {
+        let mut input =
+            File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+        std::io::copy(&mut input, &mut out)?;
+    }
+    Ok(())
 }
