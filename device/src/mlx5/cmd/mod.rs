@@ -47,7 +47,12 @@ pub fn execute(
     output: &mut Vec<u8>,
 ) -> Result<(), CmdError> {
     let result = admit(nic, opcode, input, output)
-        .and_then(|opcode| dispatch(nic, opcode, op_mod, input, output));
+        .and_then(|opcode| dispatch(nic, opcode, op_mod, input, output))
+        // Some checks are shared by several commands; the syndrome names the one that was sent.
+        .map_err(|error| CmdError {
+            syndrome: syndrome(opcode, error.syndrome as u16),
+            ..error
+        });
     match result {
         Ok(()) => pages::request_pages(nic),
         Err(_) => {
@@ -60,7 +65,10 @@ pub fn execute(
 
 /// Writes a command to the log: refused ones as warnings, with the reason.
 pub fn log(nic: &str, request: &Request, input: &[u8], output: &[u8], error: Option<CmdError>) {
-    let line = Line { input, output: Some(output) };
+    let line = Line {
+        input,
+        output: Some(output),
+    };
     match error {
         None => debug!(target: "mlx5::cmd", "{nic}: slot {}: {line}", request.slot),
         Some(error) => {
@@ -81,11 +89,21 @@ fn admit(nic: &Nic, code: u16, input: &[u8], output: &mut Vec<u8>) -> Result<Opc
     };
     if !nic.core.hca.admits(opcode) {
         let reason = "not in this state of the HCA";
-        return Err(CmdError::new(opcode, check::STATE, Status::BadSysState, reason));
+        return Err(CmdError::new(
+            opcode,
+            check::STATE,
+            Status::BadSysState,
+            reason,
+        ));
     }
     if input.len() < command.min_input_len {
         let reason = "shorter than any driver's input";
-        return Err(CmdError::new(opcode, check::INPUT_LENGTH, Status::BadInpLen, reason));
+        return Err(CmdError::new(
+            opcode,
+            check::INPUT_LENGTH,
+            Status::BadInpLen,
+            reason,
+        ));
     }
     output.resize(command.output.size.max(16), 0);
     Ok(opcode)

@@ -1,1 +1,0 @@
-//! Commands driven as a driver does.

@@ -1,0 +1,164 @@
+use rocinante_firmware_cmd::mlx5::vport::{
+    ModifyNicVportContextIn, ModifyVportStateIn, QueryHcaVportPkeyIn, QueryHcaVportPkeyOut,
+    QueryNicVportContextIn, QueryNicVportContextOut, QueryVportStateOut,
+};
+
+use super::*;
+
+fn query(list_type: u8) -> Vec<u8> {
+    let mut query = input(Opcode::QueryNicVportContext, 0, 16);
+    QueryNicVportContextIn::new(&mut query).set_allowed_list_type(list_type);
+    query
+}
+
+/// MODIFY_NIC_VPORT_CONTEXT with room for `entries`.
+fn modify(entries: usize) -> Vec<u8> {
+    input(
+        Opcode::ModifyNicVportContext,
+        0,
+        ModifyNicVportContextIn::SIZE + 8 * entries,
+    )
+}
+
+#[test]
+fn the_context_is_that_of_the_adapter_at_first() {
+    let mut driver = Driver::initialized();
+    let output = driver.ok(&query(0));
+    let query = QueryNicVportContextOut::new(&output);
+    let context = query.nic_vport_context();
+    assert_eq!(context.permanent_address().mac_addr(), [2, 0, 0, 0, 0, 1]);
+    assert_eq!(&output[0x10 + 0xf6..][..6], &[2, 0, 0, 0, 0, 1]);
+    assert_eq!(context.node_guid(), 0x0200_00ff_fe00_0001);
+    assert_eq!((context.roce_en(), context.allowed_list_size()), (false, 0));
+}
+
+#[test]
+fn only_selected_fields_change() {
+    let mut driver = Driver::initialized();
+    let mut change = modify(0);
+    let mut view = ModifyNicVportContextIn::new(&mut change);
+    view.field_select_mut().set_mtu(true).set_promisc(true);
+    view.nic_vport_context_mut()
+        .set_mtu(9022)
+        .set_roce_en(true)
+        .set_promisc_mc(true);
+    driver.ok(&change);
+    let output = driver.ok(&query(0));
+    let context = QueryNicVportContextOut::new(&output);
+    let context = context.nic_vport_context();
+    assert_eq!((context.mtu(), context.roce_en()), (9022, false));
+    assert_eq!((context.promisc_uc(), context.promisc_mc()), (false, true));
+    let mut view = ModifyNicVportContextIn::new(&mut change);
+    view.nic_vport_context_mut()
+        .set_mtu(0xffff)
+        .set_promisc_mc(false);
+    assert_eq!(driver.refused(&change), (Status::BadParam, 5));
+    assert!(driver.nic.core.vport.promisc_mc, "all or nothing");
+}
+
+#[test]
+fn lists_are_replaced_and_read_back() {
+    let mut driver = Driver::initialized();
+    let mut macs = modify(2);
+    let mut view = ModifyNicVportContextIn::new(&mut macs);
+    view.field_select_mut().set_addresses_list(true);
+    let mut context = view.nic_vport_context_mut();
+    context.set_allowed_list_type(1).set_allowed_list_size(2);
+    context
+        .mac_list_mut()
+        .get_mut(0)
+        .set_mac_addr(&[1, 0, 0x5e, 0, 0, 1]);
+    context
+        .mac_list_mut()
+        .get_mut(1)
+        .set_mac_addr(&[0x33, 0x33, 0, 0, 0, 1]);
+    driver.ok(&macs);
+    let mut vlans = modify(1);
+    let mut view = ModifyNicVportContextIn::new(&mut vlans);
+    view.field_select_mut().set_addresses_list(true);
+    let mut context = view.nic_vport_context_mut();
+    context.set_allowed_list_type(2).set_allowed_list_size(1);
+    context.vlan_list_mut().get_mut(0).set_vlan(100);
+    driver.ok(&vlans);
+
+    let output = driver.ok(&query(1));
+    assert_eq!(output.len(), 0x110 + 16);
+    assert_eq!(
+        &output[0x110..],
+        &[0, 0, 1, 0, 0x5e, 0, 0, 1, 0, 0, 0x33, 0x33, 0, 0, 0, 1]
+    );
+    assert_eq!(&driver.ok(&query(2))[0x110..], &[0, 0, 0, 100, 0, 0, 0, 0]);
+    assert_eq!(driver.ok(&query(0)).len(), 0x110);
+    assert_eq!(driver.refused(&query(3)), (Status::BadParam, 2));
+
+    let mut view = ModifyNicVportContextIn::new(&mut macs);
+    view.nic_vport_context_mut().set_allowed_list_size(3);
+    assert_eq!(driver.refused(&macs), (Status::BadInpLen, 4));
+    let mut view = ModifyNicVportContextIn::new(&mut macs);
+    view.nic_vport_context_mut()
+        .set_allowed_list_type(0)
+        .set_allowed_list_size(129);
+    assert_eq!(driver.refused(&macs), (Status::BadParam, 3));
+    let mut view = ModifyNicVportContextIn::new(&mut macs);
+    view.nic_vport_context_mut().set_allowed_list_type(4);
+    assert_eq!(driver.refused(&macs), (Status::BadParam, 2));
+    assert_eq!(driver.nic.core.vport.mc_list.len(), 2);
+}
+
+#[test]
+fn the_state_follows_the_port_unless_forced() {
+    let mut driver = Driver::initialized();
+    let state = |driver: &mut Driver| {
+        let output = driver.bare(Opcode::QueryVportState);
+        let query = QueryVportStateOut::new(&output);
+        (query.admin_state(), query.state())
+    };
+    assert_eq!(state(&mut driver), (2, 0));
+    crate::mlx5::port::set_physical(&mut driver.nic.core, true);
+    crate::mlx5::port::set_admin(&mut driver.nic.core, true);
+    assert_eq!(state(&mut driver), (2, 1));
+    let mut down = input(Opcode::ModifyVportState, 1, 16);
+    ModifyVportStateIn::new(&mut down).set_admin_state(0);
+    driver.ok(&down);
+    assert_eq!(state(&mut driver), (0, 0));
+    ModifyVportStateIn::new(&mut down).set_admin_state(3);
+    assert_eq!(driver.refused(&down), (Status::BadParam, 3));
+}
+
+#[test]
+fn there_is_one_vport() {
+    let mut driver = Driver::initialized();
+    let opcodes = [
+        Opcode::QueryVportState,
+        Opcode::ModifyVportState,
+        Opcode::QueryNicVportContext,
+        Opcode::ModifyNicVportContext,
+        Opcode::QueryVportCounter,
+        Opcode::QueryVnicEnv,
+        Opcode::QueryHcaVportPkey,
+        Opcode::QueryQCounter,
+    ];
+    for opcode in opcodes {
+        let mut other = input(opcode, 0, 0x200);
+        other[8] = 0x80;
+        assert_eq!(driver.refused(&other).0, Status::BadParam, "{opcode}");
+    }
+}
+
+#[test]
+fn one_pkey() {
+    let mut driver = Driver::initialized();
+    let mut query = input(Opcode::QueryHcaVportPkey, 0, 16);
+    let output = driver.ok(&query);
+    assert_eq!(&output[0x10..], &[0, 0, 0xff, 0xff]);
+    QueryHcaVportPkeyIn::new(&mut query).set_pkey_index(127);
+    assert_eq!(&driver.ok(&query)[0x10..], &[0; 4]);
+    QueryHcaVportPkeyIn::new(&mut query).set_pkey_index(128);
+    assert_eq!(driver.refused(&query), (Status::Ix, 2));
+    QueryHcaVportPkeyIn::new(&mut query).set_pkey_index(0xffff);
+    let output = driver.ok(&query);
+    let table = QueryHcaVportPkeyOut::new(&output);
+    let table: Vec<u16> = table.pkey().iter().map(|entry| entry.pkey()).collect();
+    assert_eq!((table.len(), table[0]), (128, 0xffff));
+    assert!(table[1..].iter().all(|pkey| *pkey == 0));
+}
