@@ -53,8 +53,8 @@ pub enum SendOp {
         rkey: u32,
         add: u64,
     },
-    /// Sends nothing (NOP, UMR, local invalidate): the host executes it when its turn comes,
-    /// and it completes in order with the others.
+    /// Sends nothing (NOP, UMR, local invalidate, a WQE the host refuses): the host executes
+    /// it when its turn comes, and it completes or fails in order with the others.
     Local,
 }
 
@@ -372,11 +372,10 @@ impl Requester {
         let Some(head) = self.queue.pop_front() else {
             return;
         };
-        if self.cursor > 0 {
-            self.cursor -= 1;
-            if head.wants_response() {
-                self.rd_outstanding = self.rd_outstanding.saturating_sub(1);
-            }
+        // Both are zero already if the request was rewound and not sent again yet.
+        self.cursor = self.cursor.saturating_sub(1);
+        if head.wants_response() {
+            self.rd_outstanding = self.rd_outstanding.saturating_sub(1);
         }
         host.completed(head.wr.cookie);
     }

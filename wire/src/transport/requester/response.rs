@@ -209,10 +209,8 @@ impl Requester {
             self.fail(err, host);
             return;
         }
-        // After a rewind the READ is not counted in `una..nxt` until it is sent again.
-        if self.cursor > 0 {
-            self.rd_psns = self.rd_psns.saturating_sub(1);
-        }
+        // Zero already if the READ was rewound and not sent again yet.
+        self.rd_psns = self.rd_psns.saturating_sub(1);
         if last {
             self.response_done(now, host);
         } else {

@@ -80,11 +80,11 @@ impl Requester {
         let cookie = entry.wr.cookie;
         let psns = if is_read { left } else { 1 };
         let done = psns == left;
-        let ack_every = SEND_WINDOW / 2;
-        let ack_every = ack_every.min(1 << self.params.log_ack_req_freq.min(16));
+        // At least twice per window, so that the last half is still under way when the ACK
+        // of the first comes.
+        let ack_every = (1 << self.params.log_ack_req_freq.min(16)).min(SEND_WINDOW / 2);
         self.since_ack_req += 1;
-        packet.ack_req =
-            done || self.since_ack_req >= ack_every || self.in_flight() + 1 >= SEND_WINDOW;
+        packet.ack_req = done || self.since_ack_req >= ack_every;
         if packet.ack_req {
             self.since_ack_req = 0;
         }

@@ -61,7 +61,7 @@ impl Responder {
                 return self.remote_fault(self.epsn, fault, host);
             }
         }
-        if part.wants_receive() && !self.receiving {
+        if part.wants_receive() {
             match host.begin_receive(packet.xrc_srqn) {
                 Ok(Begin::Ready) => self.receiving = true,
                 Ok(Begin::NotReady) => {
