@@ -1,7 +1,7 @@
 //! NIC vport context, vport state, P_Key table.
 
 use rocinante_firmware_cmd::checks;
-use rocinante_firmware_cmd::layout::word;
+use rocinante_firmware_cmd::layout::{set_bytes, word};
 use rocinante_firmware_cmd::mlx5::vport::{
     ModifyNicVportContextIn, ModifyVportStateIn, NicVportContext, QueryHcaVportPkeyIn,
     QueryHcaVportPkeyOut, QueryNicVportContextIn, QueryNicVportContextOut, QueryVportStateIn,
@@ -46,6 +46,9 @@ checks! {
 const LIST_UC: u8 = 0;
 const LIST_MC: u8 = 1;
 const LIST_VLAN: u8 = 2;
+
+/// The word of the context that arms change events.
+const CHANGE_EVENTS: usize = 4;
 
 /// Entries of the P_Key table, `pkey_table_size` 0.
 const PKEYS: usize = 128;
@@ -127,6 +130,11 @@ pub fn query_nic_vport_context(
         .set_promisc_all(vport.promisc_all)
         .set_allowed_list_type(list_type)
         .set_allowed_list_size(len as u16);
+    set_bytes(
+        context.as_bytes_mut(),
+        CHANGE_EVENTS,
+        &vport.change_events.to_be_bytes(),
+    );
     context
         .permanent_address_mut()
         .set_mac_addr(&vport.permanent.octets());
@@ -196,7 +204,7 @@ pub fn modify_nic_vport_context(core: &mut Core, input: &[u8]) -> Result<(), Cmd
         vport.min_inline = context.min_wqe_inline_mode();
     }
     if select.change_event() {
-        vport.change_events = word(context.as_bytes(), 4);
+        vport.change_events = word(context.as_bytes(), CHANGE_EVENTS);
     }
     if select.promisc() {
         vport.promisc_uc = context.promisc_uc();

@@ -186,3 +186,34 @@ fn a_resize_ends_the_old_ring_and_goes_on_in_the_new() {
     );
     assert_eq!(cqc.status(), 9, "overrun");
 }
+
+#[test]
+fn a_full_ring_has_no_room_for_the_resize_entry() {
+    let mut driver = Driver::initialized();
+    let uar = driver.uar();
+    let eqn = driver.eq(uar, 0, 0);
+    let (old, record) = (driver.page(), driver.page());
+    let output = driver.ok(&create_cq(uar, eqn, old, record));
+    let cqn = CreateCqOut::new(&output).cqn();
+    for n in 0..64 {
+        let cqe = Cqe::new(CqeOpcode::Req, 1, n);
+        driver.nic.core.complete(cqn, cqe).unwrap();
+    }
+    let pages = [driver.page(), driver.page()];
+    let mut resize = modify(cqn, 1, 7, &pages);
+    ModifyCqIn::new(&mut resize).cqc_mut().set_log_cq_size(7);
+    assert_eq!(driver.refused(&resize), (Status::BadSizeOutsCqes, 7));
+    assert_eq!(
+        eqe(&driver.nic, old, 0)[0x3f],
+        0,
+        "the first entry is still there"
+    );
+    driver
+        .nic
+        .core
+        .mem
+        .write(record, &1u32.to_be_bytes())
+        .unwrap();
+    driver.ok(&resize);
+    assert_eq!(eqe(&driver.nic, old, 0)[0x3f], 0x51);
+}

@@ -1,9 +1,10 @@
+use rocinante_firmware_cmd::mlx5::qp::{CreateQpIn, CreateQpOut};
 use rocinante_firmware_cmd::mlx5::vport::{
     AttachToMcgIn, QueryRoceAddressIn, QueryRoceAddressOut, SetRoceAddressIn,
 };
 
 use super::*;
-use crate::mlx5::roce::{RoceAddress, RoceVersion};
+use crate::mlx5::roce::{RoceAddress, RoceVersion, mapped};
 
 fn set(index: u16, version: u8, l3_type: u8, gid: [u8; 16], mac: [u8; 6]) -> Vec<u8> {
     let mut set = input(Opcode::SetRoceAddress, 0, SetRoceAddressIn::SIZE);
@@ -95,17 +96,79 @@ fn bad_addresses_are_refused() {
     assert_eq!(driver.refused(&query), (Status::Ix, 1));
 }
 
+/// A UD QP without queues of its own.
+fn datagram_qp(driver: &mut Driver) -> u32 {
+    let uar = driver.uar();
+    let eqn = driver.eq(uar, 0, 0);
+    let (pd, cqn) = (driver.pd(), driver.cq(uar, eqn));
+    let (page, record) = (driver.page(), driver.page());
+    let mut create = input(Opcode::CreateQp, 0, CreateQpIn::SIZE + 8);
+    let mut view = CreateQpIn::new(&mut create);
+    view.qpc_mut()
+        .set_st(2)
+        .set_pd(pd)
+        .set_uar_page(uar)
+        .set_cqn_snd(cqn)
+        .set_cqn_rcv(cqn)
+        .set_dbr_addr(record);
+    view.pas_mut().set(0, page);
+    CreateQpOut::new(&driver.ok(&create)).qpn()
+}
+
+fn group(opcode: Opcode, qpn: u32, gid: [u8; 16]) -> Vec<u8> {
+    let mut group = input(opcode, 0, AttachToMcgIn::SIZE);
+    AttachToMcgIn::new(&mut group)
+        .set_qpn(qpn)
+        .set_multicast_gid(&gid);
+    group
+}
+
 #[test]
-fn groups_need_a_qp_and_a_multicast_gid() {
+fn groups_have_members() {
     let mut driver = Driver::initialized();
-    let mut attach = input(Opcode::AttachToMcg, 0, AttachToMcgIn::SIZE);
-    let mut view = AttachToMcgIn::new(&mut attach);
-    view.set_qpn(0x40).set_multicast_gid(&[0xff; 16]);
-    assert_eq!(driver.refused(&attach), (Status::BadRes, 1));
-    let detach = {
-        let mut detach = attach.clone();
-        Input::new(&mut detach).set_opcode(Opcode::DetachFromMcg.code());
-        detach
+    let qpn = datagram_qp(&mut driver);
+    let attach = |gid| group(Opcode::AttachToMcg, qpn, gid);
+    let detach = |gid| group(Opcode::DetachFromMcg, qpn, gid);
+    let mut ipv6 = [0; 16];
+    ipv6[..2].copy_from_slice(&[0xff, 0x12]);
+    // What the connection manager makes of 239.1.2.3 on RoCE v2.
+    let ipv4 = mapped([239, 1, 2, 3]);
+    for gid in [ipv6, ipv4, ipv4] {
+        driver.ok(&attach(gid));
+    }
+    let groups = &driver.nic.core.roce.multicast;
+    assert_eq!((groups.len(), groups.get(&ipv4)), (2, Some(&vec![qpn])));
+
+    let nobody = group(Opcode::AttachToMcg, qpn + 1, ipv6);
+    assert_eq!(driver.refused(&nobody), (Status::BadRes, 1));
+    for unicast in [MAPPED, [0xfe; 16]] {
+        assert_eq!(driver.refused(&attach(unicast)), (Status::BadParam, 2));
+    }
+    driver.ok(&detach(ipv6));
+    assert_eq!(driver.refused(&detach(ipv6)), (Status::BadRes, 1));
+    // A QP that goes leaves its groups.
+    driver.ok(&by_number(Opcode::DestroyQp, qpn));
+    assert!(driver.nic.core.roce.multicast.is_empty());
+}
+
+#[test]
+fn groups_and_members_are_bounded() {
+    let mut driver = Driver::initialized();
+    let qpn = datagram_qp(&mut driver);
+    let gid = |n: u32| {
+        let mut gid = [0xff; 16];
+        gid[12..].copy_from_slice(&n.to_be_bytes());
+        gid
     };
-    assert_eq!(driver.refused(&detach), (Status::BadRes, 1));
+    for n in 0..1 << 13 {
+        driver.ok(&group(Opcode::AttachToMcg, qpn, gid(n)));
+    }
+    let one_more = group(Opcode::AttachToMcg, qpn, gid(1 << 13));
+    assert_eq!(driver.refused(&one_more), (Status::Lim, 3));
+    let members = driver.nic.core.roce.multicast.get_mut(&gid(0)).unwrap();
+    *members = vec![0; 240];
+    assert_eq!(
+        driver.refused(&group(Opcode::AttachToMcg, qpn, gid(0))),
+        (Status::Lim, 4)
+    );
 }

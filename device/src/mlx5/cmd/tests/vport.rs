@@ -37,7 +37,11 @@ fn only_selected_fields_change() {
     let mut driver = Driver::initialized();
     let mut change = modify(0);
     let mut view = ModifyNicVportContextIn::new(&mut change);
-    view.field_select_mut().set_mtu(true).set_promisc(true);
+    view.field_select_mut()
+        .set_mtu(true)
+        .set_promisc(true)
+        .set_change_event(true);
+    view.nic_vport_context_mut().set_arm_change_event(true);
     view.nic_vport_context_mut()
         .set_mtu(9022)
         .set_roce_en(true)
@@ -47,6 +51,7 @@ fn only_selected_fields_change() {
     let context = QueryNicVportContextOut::new(&output);
     let context = context.nic_vport_context();
     assert_eq!((context.mtu(), context.roce_en()), (9022, false));
+    assert!(context.arm_change_event());
     assert_eq!((context.promisc_uc(), context.promisc_mc()), (false, true));
     let mut view = ModifyNicVportContextIn::new(&mut change);
     view.nic_vport_context_mut()
