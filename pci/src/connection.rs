@@ -87,8 +87,11 @@ impl<'a> Connection<'a> {
         fds: &mut Vec<OwnedFd>,
         patient: bool,
     ) -> Result<(), Ended> {
+        // A client that sends without pause leaves no time to wait, and to be told to end.
+        if self.shutdown.is_triggered() {
+            return Err(Ended::Shutdown);
+        }
         let deadline = (!patient).then(|| Instant::now() + PATIENCE);
-        self.wait(libc::POLLIN, deadline)?;
         let first = loop {
             match sys::recv(&self.stream, buf, fds) {
                 Ok(0) => return Err(Ended::Gone),

@@ -313,7 +313,7 @@ fn clients_wait_for_each_other() {
 #[test]
 fn a_server_ends_promptly_whatever_its_client_does() {
     type Do = fn(&Path) -> Option<Client>;
-    let clients: [(&str, Do); 5] = [
+    let clients: [(&str, Do); 6] = [
         ("none", |_| None),
         ("one that says nothing", |path| {
             Client::connect_raw(path).ok()
@@ -322,6 +322,17 @@ fn a_server_ends_promptly_whatever_its_client_does() {
         ("one in the middle of a message", |path| {
             let client = Client::connect(path).ok()?;
             client.stream().write_all(&header(10, 40, 0)).ok()?;
+            Some(client)
+        }),
+        ("one that never stops", |path| {
+            let client = Client::connect(path).ok()?;
+            let mut stream = client.stream().try_clone().ok()?;
+            let mut write = header(10, 40, 0x10);
+            write.extend(SCRATCH.to_ne_bytes());
+            write.extend([0, 0, 0, 0, 8, 0, 0, 0]);
+            write.extend([1; 8]);
+            let flood = write.repeat(100);
+            std::thread::spawn(move || while stream.write_all(&flood).is_ok() {});
             Some(client)
         }),
         ("one that does not take replies", |path| {
