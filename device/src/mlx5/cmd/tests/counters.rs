@@ -1,3 +1,5 @@
+//! Q counter sets, vport counters, vNIC diagnostics.
+
 use rocinante_firmware_cmd::mlx5::resources::{
     AllocQCounterOut, QueryQCounterIn, QueryQCounterOut,
 };

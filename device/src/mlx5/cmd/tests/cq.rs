@@ -1,3 +1,5 @@
+//! Completion queues: refusals, moderation, resize.
+
 use rocinante_firmware_cmd::mlx5::cq::{CreateCqIn, ModifyCqIn, QueryCqOut};
 
 use super::*;

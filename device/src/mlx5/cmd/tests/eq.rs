@@ -1,3 +1,5 @@
+//! Event queues: refusals, numbers, query.
+
 use rocinante_firmware_cmd::mlx5::eq::{CreateEqIn, QueryEqOut};
 
 use super::*;

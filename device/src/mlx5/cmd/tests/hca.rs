@@ -1,3 +1,5 @@
+//! States, capabilities, identity, teardown and what it reports, reset.
+
 use rocinante_firmware_cmd::mlx5::caps::general::GeneralCaps;
 use rocinante_firmware_cmd::mlx5::hca::{
     QueryAdapterOut, QueryHcaCapOut, QueryIssiOut, QuerySpecialContextsOut, SetDriverVersionIn,

@@ -1,3 +1,5 @@
+//! Inputs that no driver sends.
+
 use std::collections::BTreeMap;
 
 use rocinante_firmware_cmd::layout::{Kind, Layout};

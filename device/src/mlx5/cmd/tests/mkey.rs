@@ -1,3 +1,5 @@
+//! Memory keys: refusals, lists, the keys of MR caches.
+
 use rocinante_firmware_cmd::mlx5::mkey::{CreateMkeyIn, CreateMkeyOut, QueryMkeyOut};
 
 use super::*;

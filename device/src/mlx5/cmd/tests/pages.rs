@@ -1,3 +1,5 @@
+//! Pages lent and taken back.
+
 use rocinante_firmware_cmd::mlx5::hca::QueryPagesOut;
 use rocinante_firmware_cmd::mlx5::mkey::CreateMkeyIn;
 

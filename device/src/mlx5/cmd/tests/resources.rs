@@ -1,3 +1,5 @@
+//! Numbers handed out, their limits, and who keeps them busy.
+
 use rocinante_firmware_cmd::mlx5::mkey::{CreateMkeyIn, CreateMkeyOut};
 use rocinante_firmware_cmd::mlx5::resources::AllocTransportDomainOut;
 

@@ -1,3 +1,5 @@
+//! RoCE addresses and multicast groups.
+
 use rocinante_firmware_cmd::mlx5::qp::{CreateQpIn, CreateQpOut};
 use rocinante_firmware_cmd::mlx5::vport::{
     AttachToMcgIn, QueryRoceAddressIn, QueryRoceAddressOut, SetRoceAddressIn,

@@ -1,3 +1,5 @@
+//! Shared receive queues of all three kinds.
+
 use rocinante_firmware_cmd::mlx5::srq::{
     ArmXrcSrqIn, CreateSrqIn, CreateSrqOut, CreateXrcSrqIn, CreateXrcSrqOut, QueryXrcSrqOut,
 };

@@ -1,3 +1,5 @@
+//! NIC vport context, vport state, P_Keys.
+
 use rocinante_firmware_cmd::mlx5::vport::{
     ModifyNicVportContextIn, ModifyVportStateIn, QueryHcaVportPkeyIn, QueryHcaVportPkeyOut,
     QueryNicVportContextIn, QueryNicVportContextOut, QueryVportStateOut,
