@@ -109,10 +109,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// At power-on: enabled, and as good as connected until told otherwise.
+    /// At power-on: enabled, not connected.
     pub fn new() -> Port {
         Port {
-            physical_up: true,
+            physical_up: false,
             admin_up: true,
             mtu: DEFAULT_MTU,
             speeds: speed::ALL,
@@ -203,6 +203,8 @@ mod tests {
     #[test]
     fn the_link_needs_both_sides_and_the_speed_the_link() {
         let mut port = Port::new();
+        assert!(!port.link_up());
+        port.physical_up = true;
         assert!(port.link_up());
         assert_eq!(port.operational_speed(), (speed::CR4_100G, 1000));
         port.speeds = speed::CR_25G | speed::CR_10G;

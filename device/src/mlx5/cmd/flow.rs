@@ -128,7 +128,7 @@ fn miss(context: FlowTableContext<&[u8]>) -> Option<Option<u32>> {
     }
 }
 
-fn create_table(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
+fn create_table(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let view = CreateFlowTableIn::new(input);
     check_type(
         Opcode::CreateFlowTable,
@@ -150,7 +150,7 @@ fn create_table(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(),
         .steering
         .create_table(context.level(), context.log_size(), miss)
         .map_err(refused(Opcode::CreateFlowTable))?;
-    CreateFlowTableOut::new(&mut output[..]).set_table_id(id);
+    CreateFlowTableOut::new(output).set_table_id(id);
     Ok(())
 }
 
@@ -247,7 +247,7 @@ fn outer(param: FteMatchParam<&[u8]>) -> Key {
     Key::from_bytes(&bytes)
 }
 
-fn create_group(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
+fn create_group(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let view = CreateFlowGroupIn::new(input);
     check_type(
         Opcode::CreateFlowGroup,
@@ -266,7 +266,7 @@ fn create_group(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(),
             criteria,
         )
         .map_err(refused(Opcode::CreateFlowGroup))?;
-    CreateFlowGroupOut::new(&mut output[..]).set_group_id(id);
+    CreateFlowGroupOut::new(output).set_group_id(id);
     Ok(())
 }
 
@@ -375,7 +375,7 @@ fn delete_entry(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         .map_err(refused(Opcode::DeleteFlowTableEntry))
 }
 
-fn alloc_counter(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
+fn alloc_counter(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let view = AllocFlowCounterIn::new(input);
     if view.flow_counter_bulk() != 0 || view.flow_counter_bulk_log_size() != 0 {
         return Err(COUNTER_BULK);
@@ -384,7 +384,7 @@ fn alloc_counter(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<()
     let id = steering
         .alloc_counter()
         .map_err(refused(Opcode::AllocFlowCounter))?;
-    AllocFlowCounterOut::new(&mut output[..]).set_flow_counter_id(id);
+    AllocFlowCounterOut::new(output).set_flow_counter_id(id);
     Ok(())
 }
 

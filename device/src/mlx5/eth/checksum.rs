@@ -11,7 +11,7 @@ impl Sum {
     /// Adds `bytes` as big-endian 16-bit words; a last odd byte is the high half of a word.
     #[must_use]
     #[inline]
-    pub fn add(self, bytes: &[u8]) -> Sum {
+    pub fn add_bytes(self, bytes: &[u8]) -> Sum {
         // Words may be summed in any byte order if the result is swapped back (RFC 1071, 2 B).
         let mut sum = 0u64;
         let mut chunks = bytes.chunks_exact(8);
@@ -34,7 +34,7 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn add_at(self, at: usize, bytes: &[u8]) -> Sum {
-        let part = Sum::default().add(bytes);
+        let part = Sum::default().add_bytes(bytes);
         let part = if at % 2 == 0 {
             part.folded()
         } else {
@@ -92,8 +92,8 @@ fn fold(mut sum: u64) -> u16 {
 #[must_use]
 pub fn pseudo_header(headers: &Headers, l4_len: usize) -> Sum {
     Sum::default()
-        .add(&headers.src)
-        .add(&headers.dst)
+        .add_bytes(&headers.src)
+        .add_bytes(&headers.dst)
         .add_word(u16::from(headers.ip_protocol))
         .add_word((l4_len >> 16) as u16)
         .add_word(l4_len as u16)
@@ -111,7 +111,7 @@ pub fn fill_ipv4(frame: &mut [u8], headers: &Headers) {
         return;
     };
     field.fill(0);
-    let checksum = Sum::default().add(header).checksum();
+    let checksum = Sum::default().add_bytes(header).checksum();
     if let Some(field) = header.get_mut(10..12) {
         field.copy_from_slice(&checksum.to_be_bytes());
     }
@@ -132,7 +132,7 @@ pub fn fill_l4(frame: &mut [u8], headers: &Headers) {
         return;
     };
     place.fill(0);
-    let mut checksum = pseudo_header(headers, l4.len()).add(l4).checksum();
+    let mut checksum = pseudo_header(headers, l4.len()).add_bytes(l4).checksum();
     // Zero in UDP says that there is no checksum (RFC 768).
     if headers.l4 == L4::Udp && checksum == 0 {
         checksum = 0xffff;
@@ -160,7 +160,7 @@ pub(super) mod tests {
 
     #[test]
     fn rfc_1071_example() {
-        let sum = Sum::default().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        let sum = Sum::default().add_bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.folded(), 0xddf2);
         assert_eq!(sum.checksum(), 0x220d);
     }
@@ -171,7 +171,7 @@ pub(super) mod tests {
         for len in 0..bytes.len() {
             let all = &bytes[..len];
             assert_eq!(
-                Sum::default().add(all).folded(),
+                Sum::default().add_bytes(all).folded(),
                 slow_sum(all),
                 "{len} bytes"
             );

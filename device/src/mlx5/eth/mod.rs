@@ -15,6 +15,9 @@ pub mod steering;
 pub mod tir;
 mod tx;
 
+#[cfg(test)]
+mod tests;
+
 pub use rx::{flush_rq, receive};
 pub use tx::{flush_sq, resume, run_sq};
 

@@ -51,7 +51,7 @@ mod bitmask {
     pub const COUNTER_SET_ID: u64 = 1 << 3;
 }
 
-pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
+pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let core = &mut nic.core;
     let rqc = CreateRqIn::new(input).rqc();
     let wq = rqc.wq();
@@ -102,7 +102,7 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Re
         wqes,
     };
     core.eth.rqs.insert(rqn, rq);
-    CreateRqOut::new(&mut output[..]).set_rqn(rqn);
+    CreateRqOut::new(output).set_rqn(rqn);
     Ok(())
 }
 
@@ -118,7 +118,8 @@ fn own_wqes(core: &Core, rqc: Rqc<&[u8]>) -> Result<ReceiveQueue, CmdError> {
     if log_size > LOG_MAX_WQ_SIZE {
         return Err(SIZE);
     }
-    if !core.resources.pds.contains(wq.pd()) {
+    // Linux's drop RQ, which never gets a WQE, has no PD.
+    if wq.pd() != 0 && !core.resources.pds.contains(wq.pd()) {
         return Err(NO_PD);
     }
     let ring = buffer(wq, 1 << (log_size + log_stride)).map_err(|_| PAGES)?;

@@ -38,7 +38,7 @@ checks! {
     }
 }
 
-pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
+pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let sqc = CreateSqIn::new(input).sqc();
     let wq = sqc.wq();
     if wq.wq_type() != 1 || wq.log_wq_stride() != 6 {
@@ -100,7 +100,7 @@ pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Re
         waiting: false,
     };
     core.eth.sqs.insert(sqn, sq);
-    CreateSqOut::new(&mut output[..]).set_sqn(sqn);
+    CreateSqOut::new(output).set_sqn(sqn);
     Ok(())
 }
 

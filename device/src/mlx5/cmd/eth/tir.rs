@@ -63,11 +63,7 @@ fn hasher(tirc: Tirc<&[u8]>) -> Option<Hasher> {
     )
 }
 
-pub(super) fn create_tir(
-    nic: &mut Nic,
-    input: &[u8],
-    output: &mut Vec<u8>,
-) -> Result<(), CmdError> {
+pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let core = &mut nic.core;
     let tirc = CreateTirIn::new(input).tirc();
     if tirc.tls_en() {
@@ -102,7 +98,7 @@ pub(super) fn create_tir(
             transport_domain,
         },
     );
-    CreateTirOut::new(&mut output[..]).set_tirn(tirn);
+    CreateTirOut::new(output).set_tirn(tirn);
     Ok(())
 }
 
@@ -177,11 +173,7 @@ fn release_list(nic: &mut Nic, rqns: &[u32]) {
     }
 }
 
-pub(super) fn create_rqt(
-    nic: &mut Nic,
-    input: &[u8],
-    output: &mut Vec<u8>,
-) -> Result<(), CmdError> {
+pub(super) fn create_rqt(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let rqtc = CreateRqtIn::new(input).rqtc();
     let max_size = rqtc.rqt_max_size();
     if max_size == 0 || max_size > MAX_RQT_SIZE {
@@ -200,7 +192,7 @@ pub(super) fn create_rqt(
         return Err(RQT_LIMIT);
     };
     nic.core.eth.rqts.insert(rqtn, Rqt { rqns, max_size });
-    CreateRqtOut::new(&mut output[..]).set_rqtn(rqtn);
+    CreateRqtOut::new(output).set_rqtn(rqtn);
     Ok(())
 }
 

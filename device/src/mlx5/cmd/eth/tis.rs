@@ -29,11 +29,7 @@ checks! {
     }
 }
 
-pub(super) fn create_tis(
-    nic: &mut Nic,
-    input: &[u8],
-    output: &mut Vec<u8>,
-) -> Result<(), CmdError> {
+pub(super) fn create_tis(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let core = &mut nic.core;
     let tisc = CreateTisIn::new(input).tisc();
     let (transport_domain, pd) = (tisc.transport_domain(), tisc.pd());
@@ -57,7 +53,7 @@ pub(super) fn create_tis(
         pd,
     };
     core.eth.tiss.insert(tisn, tis);
-    CreateTisOut::new(&mut output[..]).set_tisn(tisn);
+    CreateTisOut::new(output).set_tisn(tisn);
     Ok(())
 }
 

@@ -10,11 +10,13 @@ use crate::mlx5::core::NicConfig;
 
 fn nic() -> Nic {
     let mac = MacAddr::new(2, 0, 0, 0, 0, 1);
-    Nic::new(NicConfig {
+    let mut nic = Nic::new(NicConfig {
         mac,
         name: "left".into(),
         vectors: 8,
-    })
+    });
+    port::set_physical(&mut nic.core, true);
+    nic
 }
 
 /// ACCESS_REG with `data`; the register data of the answer.

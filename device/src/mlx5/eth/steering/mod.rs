@@ -21,7 +21,7 @@ use crate::mlx5::table::{Numbers, Table};
 /// log2 of the entries of the largest table (`log_max_ft_size`).
 pub const LOG_MAX_TABLE_SIZE: u8 = 20;
 /// Levels are below this (`max_ft_level`).
-pub const MAX_LEVEL: u8 = 64;
+pub const MAX_LEVEL: u8 = 128;
 /// Entries of all tables together (`log_max_flow` is 20).
 pub const MAX_ENTRIES: usize = 1 << 20;
 /// Destinations of an entry (`log_max_destination` is 5).
@@ -392,7 +392,11 @@ impl Steering {
 
     /// How many objects of each kind there are.
     pub fn inventory(&self) -> [(&'static str, usize); 4] {
-        let groups = self.tables.iter().map(|(_, table)| table.groups.len()).sum();
+        let groups = self
+            .tables
+            .iter()
+            .map(|(_, table)| table.groups.len())
+            .sum();
         [
             ("flow table", self.tables.len()),
             ("flow group", groups),
