@@ -479,7 +479,10 @@ fn kernel_command_line(config: &GuestConfig) -> String {
         "loglevel=4".to_owned(),
         // An emulated processor has nothing to guard, and pays for guards dearly.
         "mitigations=off".to_owned(),
+        // Nor is it fast enough to test each cipher at each boot.
+        "cryptomgr.notests".to_owned(),
         "random.trust_cpu=on".to_owned(),
+        "log_buf_len=4M".to_owned(),
         format!("rocinante.name={}", config.name),
     ];
     words.extend(config.kernel_arguments.iter().cloned());

@@ -35,8 +35,9 @@ const PACKAGES: &[&str] = &[
     "rdmacm-utils",
     "tcpdump",
     "util-linux",
-    // For the kernels' modules, on the host.
+    // For the kernels and their modules, on the host.
     "xz-utils",
+    "zstd",
 ];
 
 /// Programs by path in the tree; a `*` at the end stands for all that begin so. Each is there as in Debian.

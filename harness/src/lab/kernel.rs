@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,7 +18,7 @@ use super::sources::Mirror;
 use super::tree::Tree;
 
 /// Change it when what is made from the packages changes.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 
 /// Modules that guests get, with all that they depend on; folders (ending in a slash) bring all that is in them.
 const MODULES: &[&str] = &[
@@ -163,7 +163,7 @@ pub fn prepare(
         Ok(())
     })?;
     Ok(Kernel {
-        image: place.join("vmlinuz"),
+        image: place.join("image"),
         modules: place.join("modules.cpio"),
         release: fs::read_to_string(place.join("release"))?,
     })
@@ -192,8 +192,8 @@ fn build(root: &Path, place: &Path, tools: &Tree) -> Result<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .next()
         .context("the kernel package has no modules")?;
-    let image = find_image(root, &release)?;
-    fs::copy(&image, place.join("vmlinuz"))?;
+    let image = fs::read(find_image(root, &release)?)?;
+    fs::write(place.join("image"), unpack_image(&image, tools)?)?;
 
     // depmod wants lib/modules/<release> below its base.
     let base = all
@@ -256,6 +256,57 @@ fn find_image(root: &Path, release: &str) -> Result<PathBuf> {
     .context("the kernel package has no boot image")
 }
 
+/// The ELF image in a bzImage, which QEMU starts by the PVH entry: an emulated processor takes seconds to unpack it. A bzImage
+/// that is packed in a way we do not know is booted as it is.
+fn unpack_image(image: &[u8], tools: &Tree) -> Result<Vec<u8>> {
+    let Some(payload) = payload(image) else {
+        return Ok(image.to_owned());
+    };
+    let (program, magic) = if payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        ("usr/bin/zstd", "zstd")
+    } else if payload.starts_with(b"\xfd7zXZ\0") {
+        ("usr/bin/xz", "xz")
+    } else {
+        return Ok(image.to_owned());
+    };
+    let mut packed = tempfile::tempfile()?;
+    packed.write_all(payload)?;
+    packed.rewind()?;
+    let unpacked = tools
+        .command(program)
+        .args(["--decompress", "--stdout"])
+        .stdin(packed)
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !unpacked.stdout.starts_with(b"\x7fELF") {
+        bail!(
+            "the kernel, packed with {magic}, does not unpack: {}",
+            String::from_utf8_lossy(&unpacked.stderr).trim()
+        );
+    }
+    Ok(unpacked.stdout)
+}
+
+/// The packed kernel in a bzImage, by the fields of `Documentation/arch/x86/boot.rst`. The size of the unpacked one, which the
+/// build puts behind it, is left out.
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| -> Option<usize> {
+        let bytes = image.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
+    };
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    // 0 stands for 4, for compatibility with the oldest kernels.
+    let setup_sectors = match *image.get(0x1f1)? {
+        0 => 4,
+        count => usize::from(count),
+    };
+    let start = (setup_sectors + 1) * 512 + word(0x248)?;
+    let end = start.checked_add(word(0x24c)?)?.checked_sub(4)?;
+    image.get(start..end)
+}
+
 /// The files of `wanted` modules and folders and of all that they depend on, from the text of `modules.dep`.
 fn choose(dependencies: &str, wanted: &[&str]) -> BTreeSet<String> {
     let graph: BTreeMap<&str, Vec<&str>> = dependencies
@@ -288,11 +339,7 @@ fn module_name(file: &str) -> String {
     name.split('.').next().unwrap_or(name).replace('-', "_")
 }
 
-fn add_folder<W: std::io::Write>(
-    archive: &mut Archive<W>,
-    folder: &Path,
-    name: &str,
-) -> Result<()> {
+fn add_folder<W: Write>(archive: &mut Archive<W>, folder: &Path, name: &str) -> Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     archive.directory(name)?;
@@ -319,6 +366,24 @@ mod tests {
         assert!(!is_kernel_package("linux-image-amd64"));
         assert!(!is_kernel_package("linux-base"));
         assert!(!is_kernel_package("initramfs-tools"));
+    }
+
+    #[test]
+    fn the_packed_kernel_is_found_by_the_boot_header() {
+        let mut image = vec![0; 3 * 512 + 0x10];
+        image[0x1f1] = 1;
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x248] = 0x08;
+        image[0x24c] = 0x0c;
+        image.extend_from_slice(b"tail");
+        // One setup sector and the boot sector come first.
+        image[1024 + 8..1024 + 20].copy_from_slice(b"payload!size");
+        assert_eq!(payload(&image), Some(&b"payload!"[..]));
+        image[0x24c..0x250].fill(0xff);
+        assert_eq!(payload(&image), None);
+        image[0x202] = 0;
+        assert_eq!(payload(&image), None);
+        assert_eq!(payload(b""), None);
     }
 
     #[test]

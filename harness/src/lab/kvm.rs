@@ -126,7 +126,7 @@ fn watch(process: &mut Child, console: &Path, said: &Path) -> Result<Option<Stri
             )));
         }
         let elapsed = started.elapsed();
-        if elapsed > FIRST_WORD && !printed.contains("Linux version") {
+        if elapsed > FIRST_WORD && printed.is_empty() {
             return Ok(Some(format!(
                 "no word from it in {} s",
                 FIRST_WORD.as_secs()
