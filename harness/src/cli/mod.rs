@@ -1,6 +1,7 @@
 //! The command line: what the words are and which part of the program they call. Nothing is done here.
 
 mod lab;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Arguments),
     /// Boot guests with emulated NICs and run tools in them
     Lab(lab::Arguments),
 }
@@ -23,8 +25,9 @@ enum Command {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
     };
     result.unwrap_or_else(|error| {

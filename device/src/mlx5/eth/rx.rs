@@ -15,6 +15,7 @@ use super::steering::Delivery;
 use super::{Fault, NO_USER_INDEX, QueueState};
 use crate::mlx5::core::{Core, NicFrame};
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
+use crate::mlx5::eq::{Eqe, EventType};
 use crate::mlx5::mkey::Accessor;
 use crate::mlx5::payload::{Memory, Source};
 use crate::mlx5::rq::Taken;
@@ -300,29 +301,63 @@ fn take(core: &mut Core, rqn: u32, segs: &mut Vec<DataSeg>) -> Result<Option<Tar
     let Some(rq) = core.eth.rqs.get_mut(rqn) else {
         return Ok(None);
     };
-    let mut who = rq.accessor(rqn);
-    let mut owner = if rq.user_index == NO_USER_INDEX {
-        0
-    } else {
-        rq.user_index
-    };
-    let taken = match &mut rq.wqes {
-        Wqes::Own(queue) => queue.take(&core.mem, segs),
-        Wqes::Rmp(rmpn) => {
-            let rmpn = *rmpn;
-            if rq.user_index == NO_USER_INDEX {
-                owner = rmpn;
-            }
-            let Some(rmp) = core.srqs.get_mut(rmpn) else {
-                return Ok(None);
+    let who = rq.accessor(rqn);
+    match &mut rq.wqes {
+        Wqes::Own(queue) => {
+            let owner = if rq.user_index == NO_USER_INDEX {
+                0
+            } else {
+                rq.user_index
             };
-            who.pd = Some(rmp.pd);
-            who.reserved_lkey = rmp.reserved_lkey;
-            rmp.queue.take(&core.mem, segs)
+            let taken = queue.take(&core.mem, segs).map_err(|_| Fault::PROTECTION)?;
+            Ok(taken.map(|taken| Target { taken, who, owner }))
         }
+        Wqes::Rmp(rmpn) => {
+            let owner = if rq.user_index == NO_USER_INDEX {
+                *rmpn
+            } else {
+                rq.user_index
+            };
+            let rmpn = *rmpn;
+            Ok(
+                take_from_rmp(core, rmpn, who, segs).map(|(taken, who)| Target {
+                    taken,
+                    who,
+                    owner,
+                }),
+            )
+        }
+    }
+}
+
+/// A WQE of a receive memory pool, and who may access what it names. A pool that cannot be read
+/// is in error and gives none any more.
+fn take_from_rmp(
+    core: &mut Core,
+    rmpn: u32,
+    who: Accessor,
+    segs: &mut Vec<DataSeg>,
+) -> Option<(Taken, Accessor)> {
+    let Core { srqs, mem, eqs, .. } = core;
+    let rmp = srqs.get_mut(rmpn).filter(|rmp| !rmp.error)?;
+    let Ok(taken) = rmp.queue.take(mem, segs) else {
+        rmp.error = true;
+        eqs.post_async(mem, Eqe::srq(EventType::SrqCatastrophic, rmpn));
+        return None;
     };
-    let taken = taken.map_err(|_| Fault::PROTECTION)?;
-    Ok(taken.map(|taken| Target { taken, who, owner }))
+    let taken = taken?;
+    if rmp.limit != 0 && rmp.queue.available(mem) < rmp.limit {
+        rmp.limit = 0;
+        eqs.post_async(mem, Eqe::srq(EventType::SrqLimit, rmpn));
+    }
+    Some((
+        taken,
+        Accessor {
+            pd: Some(rmp.pd),
+            reserved_lkey: rmp.reserved_lkey,
+            ..who
+        },
+    ))
 }
 
 fn deliver(

@@ -187,10 +187,10 @@ fn flow<B: BytesMut>(caps: &mut FlowTableNicCaps<B>) {
     table
         .set_identified_miss_table_mode(true)
         .set_flow_table_modify(true);
-    // Linux 6.12 needs 58 levels to attach.
+    // Linux puts its last table at level 66 (6.12.107) and more with each release.
     table
         .set_log_max_ft_size(20)
-        .set_max_ft_level(64)
+        .set_max_ft_level(128)
         .set_log_max_ft_num(16);
     table.set_log_max_destination(5).set_log_max_flow(20);
     matchable(&mut table.ft_field_support_mut());

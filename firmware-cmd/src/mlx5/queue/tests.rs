@@ -224,7 +224,7 @@ fn malformed_entries() {
     assert!(driver.fetch(1).is_ok(), "unsigned");
     expect(
         &|entry| {
-            entry.set_input_length(15);
+            entry.set_input_length(7);
         },
         DeliveryStatus::InputLength,
     );
@@ -243,7 +243,7 @@ fn malformed_entries() {
     );
     expect(
         &|entry| {
-            entry.set_output_length(15);
+            entry.set_output_length(7);
         },
         DeliveryStatus::OutputLength,
     );

@@ -7,7 +7,7 @@ use crate::mlx5::eth::tir::Disposition;
 use crate::mlx5::eth::{checksum, checksum::tests::slow_sum};
 use rocinante_firmware_cmd::mlx5::eth::ModifyRqtIn;
 use rocinante_firmware_cmd::mlx5::resources::AllocQCounterOut;
-use rocinante_firmware_cmd::mlx5::wq::QueryRqOut;
+use rocinante_firmware_cmd::mlx5::wq::{CreateRmpIn, CreateRmpOut, QueryRqOut};
 use rocinante_wire::time::Time;
 
 /// The same frame with right checksums.
@@ -175,6 +175,73 @@ fn a_linked_list_is_followed_and_named_by_index() {
     host.write(rq.record, &17u32.to_be_bytes());
     host.receive(&frame);
     assert_eq!(host.poll(&mut rq.cq).map(|cqe| be16(&cqe, 0x3c)), Some(0));
+}
+
+#[test]
+fn queues_share_a_pool() {
+    let mut host = Host::new(1);
+    let (ring, record) = (host.alloc(0x1000), host.alloc(64));
+    let mut create = input(Opcode::CreateRmp, 0, CreateRmpIn::SIZE + 8);
+    let mut view = CreateRmpIn::new(&mut create);
+    let mut rmpc = view.rmpc_mut();
+    rmpc.set_state(1);
+    let mut wq = rmpc.wq_mut();
+    wq.set_wq_type(0)
+        .set_log_wq_stride(5)
+        .set_log_wq_sz(LOG_RQ_SIZE);
+    wq.set_pd(host.pd)
+        .set_dbr_addr(record)
+        .pas_mut()
+        .set(0, ring);
+    let rmpn = CreateRmpOut::new(&host.ok(&create)).rmpn();
+    let mut queues = Vec::new();
+    for (own, user_index) in [(true, 0xff_ffff), (false, 0x1234)] {
+        let cq = host.cq();
+        let mut create = host.create_rq(cq.cqn, true, 5, 0, 0);
+        let mut view = CreateRqIn::new(&mut create);
+        view.rqc_mut()
+            .set_mem_rq_type(1)
+            .set_rmpn(rmpn)
+            .set_user_index(user_index);
+        let rqn = CreateRqOut::new(&host.ok(&create)).rqn();
+        host.ok(&modify_rq(rqn, 0, 1));
+        queues.push((rqn, cq, if own { rmpn } else { user_index }));
+    }
+    assert!(
+        host.command(&by_number(Opcode::DestroyRmp, rmpn)).is_err(),
+        "in use"
+    );
+    let buffers: Vec<u64> = (0..1 << LOG_RQ_SIZE)
+        .map(|_| host.alloc(u64::from(BUFFER)))
+        .collect();
+    let cq = queues[0].1.clone();
+    host.fill(
+        &TestRq {
+            rqn: 0,
+            ring,
+            record,
+            log_stride: 5,
+            linked: true,
+            cq,
+            buffers,
+        },
+        BUFFER,
+    );
+    let mut tirns = Vec::new();
+    for (rqn, ..) in &queues {
+        tirns.push(host.tir(Disposition::Direct(*rqn)));
+    }
+    host.all_to(&tirns);
+    for round in 0..8u16 {
+        host.receive(&checked(ipv4(None, protocol::UDP, (5, 6), b"data")));
+        for (n, (_, cq, owner)) in queues.iter_mut().enumerate() {
+            let cqe = host.poll(cq).expect("a completion");
+            let index = (round * 2 + n as u16).wrapping_neg() % 16;
+            assert_eq!((be16(&cqe, 0x3c), be32(&cqe, 0x20)), (index, *owner));
+        }
+    }
+    host.receive(&pattern(60));
+    assert!(host.poll(&mut queues[0].1).is_none());
 }
 
 #[test]

@@ -1,0 +1,258 @@
+//! The state of one NIC apart from its queue pairs, which are kept beside it so that a queue
+//! pair can be worked on while the rest is at hand.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rocinante_dma::{Gather, MemoryMap};
+use rocinante_wire::MacAddr;
+use rocinante_wire::buf::BufPool;
+use rocinante_wire::frame::{Frame, Payload};
+use rocinante_wire::roce::RoceFrame;
+use rocinante_wire::time::Time;
+
+use super::counters::{QCounters, VportCounters};
+use super::cq::{CqOverrun, Cqs};
+use super::cqe::Cqe;
+use super::eq::{Eqe, Eqs};
+use super::eth::Eth;
+use super::hca::Hca;
+use super::mkey::Mkeys;
+use super::port::Port;
+use super::roce::Roce;
+use super::srq::Srq;
+use super::table::{Numbers, Table};
+use super::timer::Timers;
+use super::vport::Vport;
+
+/// What a user decides about a NIC before it exists.
+#[derive(Clone, Debug)]
+pub struct NicConfig {
+    /// Burned-in MAC address.
+    pub mac: MacAddr,
+    /// Name in log lines.
+    pub name: String,
+    /// MSI-X vectors of the PCI function.
+    pub vectors: u16,
+}
+
+/// Payload of a frame that is still in the sender's guest memory.
+#[derive(Clone, Debug)]
+pub struct GuestPayload(pub Gather);
+
+impl Payload for GuestPayload {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> bool {
+        self.0.copy_to(offset, out)
+    }
+}
+
+/// A frame as NICs exchange it.
+pub type NicFrame = Frame<GuestPayload>;
+
+/// Protection domains, UARs and other objects that are little more than a number, each with the
+/// space its numbers come from.
+pub struct Resources {
+    /// UAR pages by index.
+    pub uars: Table<()>,
+    /// Indices below 16 are the initialization segment and the MSI-X table.
+    pub uar_numbers: Numbers,
+    /// Protection domains.
+    pub pds: Table<()>,
+    /// Numbers of protection domains.
+    pub pd_numbers: Numbers,
+    /// Transport domains.
+    pub transport_domains: Table<()>,
+    /// Numbers of transport domains.
+    pub transport_domain_numbers: Numbers,
+    /// XRC domains.
+    pub xrcds: Table<()>,
+    /// Numbers of XRC domains.
+    pub xrcd_numbers: Numbers,
+}
+
+/// Number spaces of the larger objects.
+pub struct ObjectNumbers {
+    /// Event queues, 8 bits.
+    pub eq: Numbers,
+    /// Completion queues.
+    pub cq: Numbers,
+    /// Memory key indices.
+    pub mkey: Numbers,
+    /// QPs, SQs and RQs: drivers route their events by number alone.
+    pub queue: Numbers,
+    /// SRQs, XRC SRQs and RMPs, likewise.
+    pub srq: Numbers,
+    /// Q counter sets, 8 bits; 0 means none.
+    pub q_counter: Numbers,
+}
+
+/// Frames on their way out.
+#[derive(Default)]
+pub struct Output {
+    /// To the wire.
+    pub wire: VecDeque<NicFrame>,
+    /// To this NIC itself: destination is its own address.
+    pub loopback: VecDeque<NicFrame>,
+}
+
+/// All state but the queue pairs.
+pub struct Core {
+    /// As created.
+    pub config: NicConfig,
+    /// Guest memory as of the last change.
+    pub mem: Arc<MemoryMap>,
+    /// PCI bus mastering: without it nothing is read or written.
+    pub bus_master: bool,
+    /// Time of the input being handled.
+    pub now: Time,
+    /// HCA state, capabilities and page accounting.
+    pub hca: Hca,
+    /// PDs, UARs and the like.
+    pub resources: Resources,
+    /// Number spaces.
+    pub numbers: ObjectNumbers,
+    /// Q counter sets by id.
+    pub q_counters: Table<QCounters>,
+    /// Event queues and interrupts.
+    pub eqs: Eqs,
+    /// Completion queues.
+    pub cqs: Cqs,
+    /// Deadlines.
+    pub timers: Timers,
+    /// Memory keys.
+    pub mkeys: Mkeys,
+    /// SRQs, XRC SRQs, RMPs.
+    pub srqs: Table<Srq>,
+    /// RoCE address table and multicast groups.
+    pub roce: Roce,
+    /// NIC vport context.
+    pub vport: Vport,
+    /// Vport counters.
+    pub vport_counters: VportCounters,
+    /// Port: link state and registers.
+    pub port: Port,
+    /// Ethernet objects and steering.
+    pub eth: Eth,
+    /// RoCE packets dropped for their ICRC (`rx_icrc_encapsulated`).
+    pub icrc_errors: u64,
+    /// Frames to send.
+    pub out: Output,
+    /// Buffers of frames that are bytes.
+    pub buffers: BufPool,
+}
+
+impl Core {
+    /// A NIC at power-on.
+    pub fn new(config: NicConfig) -> Core {
+        Core {
+            mem: MemoryMap::empty(),
+            bus_master: false,
+            now: Time::ZERO,
+            hca: Hca::new(),
+            resources: Resources {
+                uars: Table::default(),
+                uar_numbers: Numbers::new(16, 8192),
+                pds: Table::default(),
+                pd_numbers: Numbers::new(1, 1 << 16),
+                transport_domains: Table::default(),
+                transport_domain_numbers: Numbers::new(1, 1 << 12),
+                xrcds: Table::default(),
+                xrcd_numbers: Numbers::new(1, 1 << 12),
+            },
+            numbers: ObjectNumbers {
+                eq: Numbers::new(1, 128),
+                cq: Numbers::new(0x80, 1 << 16),
+                mkey: Numbers::new(0x100, 1 << 20),
+                queue: Numbers::new(0x40, 1 << 18),
+                srq: Numbers::new(0x40, 1 << 16),
+                q_counter: Numbers::new(1, 256),
+            },
+            q_counters: Table::default(),
+            eqs: Eqs::default(),
+            cqs: Cqs::default(),
+            timers: Timers::default(),
+            mkeys: Mkeys::default(),
+            srqs: Table::default(),
+            roce: Roce::new(),
+            vport: Vport::new(config.mac),
+            vport_counters: VportCounters::default(),
+            port: Port::new(),
+            eth: Eth::new(),
+            icrc_errors: 0,
+            out: Output::default(),
+            buffers: BufPool::for_frames(FRAME_BUFFERS),
+            config,
+        }
+    }
+
+    /// Writes a completion and reports it if its CQ is armed for it.
+    #[inline]
+    pub fn complete(&mut self, cqn: u32, cqe: Cqe) -> Result<(), CqOverrun> {
+        self.cqs.push(
+            &self.mem,
+            &mut self.eqs,
+            &mut self.timers,
+            self.now,
+            cqn,
+            cqe,
+        )
+    }
+
+    /// Posts an asynchronous event to whichever EQ subscribed to it.
+    pub fn event(&mut self, eqe: Eqe) {
+        self.eqs.post_async(&self.mem, eqe);
+    }
+
+    /// Counts on a Q counter set; set 0 is none.
+    #[inline]
+    pub fn count(&mut self, set: u8, count: impl FnOnce(&mut QCounters)) {
+        if let Some(counters) = self.q_counters.get_mut(u32::from(set)) {
+            count(counters);
+        }
+    }
+}
+
+impl Core {
+    /// Whether this NIC receives frames to `mac` as its own.
+    pub fn is_own_mac(&self, mac: MacAddr) -> bool {
+        self.vport.permanent == mac || self.roce.owns_mac(mac)
+    }
+
+    /// Whether a RoCE packet is for this NIC: its MAC and GID are in the address table, or are
+    /// multicast. Another packet to the RoCE port is plain UDP.
+    pub fn is_for_roce(&self, roce: &RoceFrame) -> bool {
+        let mac = roce.address.dst_mac;
+        let gid = roce.address.l3.dst_gid();
+        if mac.is_multicast() {
+            return gid.is_multicast();
+        }
+        self.is_own_mac(mac) && self.roce.owns(&gid.0)
+    }
+
+    /// Counts a RoCE frame that leaves.
+    pub fn count_roce_transmit(&mut self, frame: &NicFrame) {
+        let counters = &mut self.vport_counters;
+        let traffic = match frame.dst_mac() {
+            Some(mac) if mac.is_multicast() => &mut counters.transmitted_ib_multicast,
+            _ => &mut counters.transmitted_ib_unicast,
+        };
+        traffic.count(frame.len_on_wire());
+    }
+
+    /// Counts a RoCE frame that arrived.
+    pub fn count_roce_receive(&mut self, frame: &NicFrame) {
+        let counters = &mut self.vport_counters;
+        let traffic = match frame.dst_mac() {
+            Some(mac) if mac.is_multicast() => &mut counters.received_ib_multicast,
+            _ => &mut counters.received_ib_unicast,
+        };
+        traffic.count(frame.len_on_wire());
+    }
+}
+
+/// Buffers kept for frames that are bytes (Ethernet, datagrams).
+const FRAME_BUFFERS: usize = 1024;

@@ -1,0 +1,670 @@
+//! Memory keys: what a key opens, and the way from (key, virtual address, length) to bus
+//! addresses. Source: reference of the interface, "Memory keys"; Linux `mlx5_ib/mr.c`.
+//!
+//! Knows nothing of who asks: queues say which rights they need and from which PD they come.
+
+use super::table::Table;
+
+/// `mkc.access_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessMode {
+    /// Bus address is the virtual address.
+    Pa,
+    /// List of pages of one size.
+    Mtt,
+    /// List of (length, key, address).
+    Klm,
+    /// List of (key, address), entries of one size.
+    Ksm,
+}
+
+/// Rights, as bits of one set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights(u8);
+
+impl Rights {
+    /// None.
+    pub const NONE: Rights = Rights(0);
+    /// Local read.
+    pub const LOCAL_READ: Rights = Rights(1);
+    /// Local write.
+    pub const LOCAL_WRITE: Rights = Rights(2);
+    /// Remote read.
+    pub const REMOTE_READ: Rights = Rights(4);
+    /// Remote write.
+    pub const REMOTE_WRITE: Rights = Rights(8);
+    /// Remote atomic.
+    pub const ATOMIC: Rights = Rights(16);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+
+    /// `other` if `yes`.
+    #[must_use]
+    pub const fn with_if(self, yes: bool, other: Rights) -> Rights {
+        if yes { self.with(other) } else { self }
+    }
+
+    /// Without `other`.
+    #[must_use]
+    pub const fn without(self, other: Rights) -> Rights {
+        Rights(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are in it.
+    pub const fn contains(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// One entry of a KLM or KSM list, 16 bytes: u32 length (KLM only), u32 key, u64 address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Klm {
+    /// Bytes; unused in a KSM.
+    pub len: u32,
+    /// Key of the piece.
+    pub key: u32,
+    /// Address within that key.
+    pub va: u64,
+}
+
+/// Translation list of an mkey. Grows with what is written to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Translation {
+    /// No list (PA).
+    None,
+    /// Page addresses; bits 2:0 of an entry are flags.
+    Mtt(Vec<u64>),
+    /// KLM or KSM entries.
+    Klm(Vec<Klm>),
+}
+
+/// A memory key (`mkc` in use).
+#[derive(Clone, Debug)]
+pub struct Mkey {
+    /// Low byte of the key (`mkey_7_0`).
+    pub variant: u8,
+    /// Not usable until a UMR says so.
+    pub free: bool,
+    /// UMR may change it.
+    pub umr_en: bool,
+    /// A remote invalidate is allowed (`en_rinval`).
+    pub remote_invalidate: bool,
+    /// How addresses are translated.
+    pub mode: AccessMode,
+    /// What may be done with it.
+    pub rights: Rights,
+    /// Protection domain.
+    pub pd: u32,
+    /// The QP that may use it, 0xffffff for any.
+    pub qpn: u32,
+    /// Whole address space, `start` and `len` do not bound it.
+    pub length64: bool,
+    /// First virtual address.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// log2 of the page (MTT) or entity (KSM) size.
+    pub log_page_size: u8,
+    /// Capacity of the list in 16-byte units (`translations_octword_size`).
+    pub octwords: u32,
+    /// The list.
+    pub list: Translation,
+    /// The context as the driver created it, for QUERY_MKEY.
+    pub context: [u8; 64],
+}
+
+/// Why an access is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MkeyFault {
+    /// No such key, wrong variant, or free.
+    NoKey,
+    /// PD or QP differ.
+    Protection,
+    /// Right not given.
+    Access,
+    /// Not within the region, or beyond the list.
+    Bounds,
+    /// Indirection too deep.
+    Depth,
+}
+
+/// Who asks: PD and QP number are compared with the key's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accessor {
+    /// Protection domain; `None` skips the check (UMR QP, internal reads).
+    pub pd: Option<u32>,
+    /// Queue pair number.
+    pub qpn: u32,
+    /// The reserved lkey may be used (`qpc.rlky`).
+    pub reserved_lkey: bool,
+}
+
+/// All memory keys.
+#[derive(Default)]
+pub struct Mkeys {
+    /// By mkey index (key >> 8).
+    pub table: Table<Mkey>,
+    /// List entries stored, in octwords, over all keys.
+    pub stored_octwords: u64,
+}
+
+/// The key that QUERY_SPECIAL_CONTEXTS names: all of memory, for queues with `rlky`.
+pub const RESERVED_LKEY: u32 = 0x500;
+
+/// List entries that all keys of one NIC may hold: 2^27 octwords are 2 GiB of host memory and
+/// map 1 TiB in 4 KiB pages. An adapter's bound is the memory that the driver gave it.
+pub const MAX_STORED_OCTWORDS: u64 = 1 << 27;
+
+/// `max_indirection` of the capabilities.
+const MAX_INDIRECTION: u32 = 4;
+
+/// Pieces one resolution may visit: bounds the work behind one hostile list of tiny KLMs.
+const MAX_PIECES: u32 = 1 << 20;
+
+impl Mkeys {
+    /// The key, if it is valid as a whole (index, variant, not free).
+    pub fn valid(&self, key: u32) -> Result<&Mkey, MkeyFault> {
+        let mkey = self.table.get(key >> 8).ok_or(MkeyFault::NoKey)?;
+        if mkey.free || mkey.variant != key as u8 {
+            return Err(MkeyFault::NoKey);
+        }
+        Ok(mkey)
+    }
+
+    /// Checks that `who` may do `need` to `len` bytes at `va`, without resolving.
+    pub fn check(
+        &self,
+        who: Accessor,
+        key: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+    ) -> Result<(), MkeyFault> {
+        if key == RESERVED_LKEY && who.reserved_lkey {
+            return Ok(());
+        }
+        let mkey = self.valid(key)?;
+        mkey.admit(who, need)?;
+        mkey.bounds(va, len)
+    }
+
+    /// Calls `piece(bus_address, bytes)` for the pieces of `[va, va + len)` in order.
+    #[inline]
+    pub fn resolve(
+        &self,
+        who: Accessor,
+        key: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+        piece: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), MkeyFault> {
+        if key == RESERVED_LKEY && who.reserved_lkey {
+            piece(va, len);
+            return Ok(());
+        }
+        let mut budget = MAX_PIECES;
+        self.resolve_in(who, key, va, len, need, 0, &mut budget, piece)
+    }
+
+    /// [`check`](Self::check) for a peer: the reserved lkey is no rkey.
+    pub fn check_remote(
+        &self,
+        who: Accessor,
+        rkey: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+    ) -> Result<(), MkeyFault> {
+        self.check(
+            Accessor {
+                reserved_lkey: false,
+                ..who
+            },
+            rkey,
+            va,
+            len,
+            need,
+        )
+    }
+
+    /// [`resolve`](Self::resolve) for a peer: the reserved lkey is no rkey.
+    #[inline]
+    pub fn resolve_remote(
+        &self,
+        who: Accessor,
+        rkey: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+        piece: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), MkeyFault> {
+        self.resolve(
+            Accessor {
+                reserved_lkey: false,
+                ..who
+            },
+            rkey,
+            va,
+            len,
+            need,
+            piece,
+        )
+    }
+
+    /// A peer's SEND with invalidate: the key becomes free, if it allows that.
+    pub fn invalidate(&mut self, who: Accessor, rkey: u32) -> Result<(), MkeyFault> {
+        let mkey = self.valid(rkey)?;
+        if !mkey.remote_invalidate {
+            return Err(MkeyFault::Access);
+        }
+        mkey.admit(who, Rights::NONE)?;
+        if let Some(mkey) = self.table.get_mut(rkey >> 8) {
+            mkey.free = true;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)] // one recursive step: the question, its depth and budget
+    fn resolve_in(
+        &self,
+        who: Accessor,
+        key: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+        depth: u32,
+        budget: &mut u32,
+        piece: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), MkeyFault> {
+        let mkey = self.valid(key)?;
+        mkey.admit(who, need)?;
+        mkey.bounds(va, len)?;
+        match (&mkey.list, mkey.mode) {
+            (_, AccessMode::Pa) => {
+                piece(va, len);
+                Ok(())
+            }
+            (Translation::Mtt(pages), _) => mkey.walk_pages(pages, va, len, budget, piece),
+            (Translation::Klm(entries), mode) => {
+                if depth >= MAX_INDIRECTION {
+                    return Err(MkeyFault::Depth);
+                }
+                // Rights of an indirect key are its own; its pieces are read and written locally.
+                let inner = need_of_pieces(need);
+                mkey.walk_entries(entries, mode, va, len, &mut |entry, offset, n| {
+                    *budget = budget.checked_sub(1).ok_or(MkeyFault::Depth)?;
+                    let va = entry.va.checked_add(offset).ok_or(MkeyFault::Bounds)?;
+                    self.resolve_in(who, entry.key, va, n, inner, depth + 1, budget, piece)
+                })
+            }
+            (Translation::None, _) => {
+                if len == 0 {
+                    Ok(())
+                } else {
+                    Err(MkeyFault::Bounds)
+                }
+            }
+        }
+    }
+}
+
+/// The translation list cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListFault {
+    /// All keys together hold too much.
+    Budget,
+    /// The key takes no list, or not there.
+    Refused,
+}
+
+impl Mkeys {
+    /// Replaces entries of a key's list by `bytes` (8 bytes per MTT entry, 16 per KLM) from octword
+    /// `offset` on, or (`None`) the whole list. What is beyond the key's capacity is ignored: lists
+    /// come padded.
+    pub fn write_list(
+        &mut self,
+        index: u32,
+        offset: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<(), ListFault> {
+        let mkey = self.table.get_mut(index).ok_or(ListFault::Refused)?;
+        let capacity = u64::from(mkey.octwords);
+        let first = offset.unwrap_or(0).min(capacity);
+        let n = (bytes.len() as u64 / 16).min(capacity - first);
+        let bytes = &bytes[..n as usize * 16];
+        let before = mkey.list.octwords();
+        let after = if offset.is_none() {
+            n
+        } else {
+            before.max(first + n)
+        };
+        if self.stored_octwords - before + after > MAX_STORED_OCTWORDS {
+            return Err(ListFault::Budget);
+        }
+        match (&mut mkey.list, mkey.mode) {
+            (list, AccessMode::Mtt) => {
+                if !matches!(list, Translation::Mtt(_)) {
+                    *list = Translation::Mtt(Vec::new());
+                }
+                if let Translation::Mtt(entries) = list {
+                    entries.resize(after as usize * 2, 0);
+                    let place = entries.iter_mut().skip(first as usize * 2);
+                    for (entry, bytes) in place.zip(bytes.chunks_exact(8)) {
+                        *entry = be64(bytes);
+                    }
+                }
+            }
+            (list, AccessMode::Klm | AccessMode::Ksm) => {
+                if !matches!(list, Translation::Klm(_)) {
+                    *list = Translation::Klm(Vec::new());
+                }
+                if let Translation::Klm(entries) = list {
+                    entries.resize(after as usize, Klm::default());
+                    let place = entries.iter_mut().skip(first as usize);
+                    for (entry, bytes) in place.zip(bytes.chunks_exact(16)) {
+                        let head = be64(bytes);
+                        *entry = Klm {
+                            len: (head >> 32) as u32,
+                            key: head as u32,
+                            va: be64(&bytes[8..]),
+                        };
+                    }
+                }
+            }
+            (_, AccessMode::Pa) => {
+                return if n == 0 {
+                    Ok(())
+                } else {
+                    Err(ListFault::Refused)
+                };
+            }
+        }
+        self.stored_octwords = self.stored_octwords - before + after;
+        Ok(())
+    }
+
+    /// Removes a key and its list.
+    pub fn remove(&mut self, index: u32) -> Option<Box<Mkey>> {
+        let mkey = self.table.remove(index)?;
+        self.stored_octwords = self.stored_octwords.saturating_sub(mkey.list.octwords());
+        Some(mkey)
+    }
+}
+
+fn be64(bytes: &[u8]) -> u64 {
+    bytes
+        .first_chunk()
+        .map_or(0, |chunk| u64::from_be_bytes(*chunk))
+}
+
+impl Translation {
+    /// Entries held, in octwords.
+    fn octwords(&self) -> u64 {
+        match self {
+            Translation::None => 0,
+            Translation::Mtt(entries) => entries.len().div_ceil(2) as u64,
+            Translation::Klm(entries) => entries.len() as u64,
+        }
+    }
+}
+
+/// An indirect key was checked for remote rights; its pieces need the local counterpart.
+fn need_of_pieces(need: Rights) -> Rights {
+    let write = need.contains(Rights::REMOTE_WRITE)
+        || need.contains(Rights::ATOMIC)
+        || need.contains(Rights::LOCAL_WRITE);
+    if write {
+        Rights::LOCAL_WRITE
+    } else {
+        Rights::NONE
+    }
+}
+
+impl Mkey {
+    fn admit(&self, who: Accessor, need: Rights) -> Result<(), MkeyFault> {
+        if who.pd.is_some_and(|pd| pd != self.pd) {
+            return Err(MkeyFault::Protection);
+        }
+        if self.qpn != 0xff_ffff && self.qpn != who.qpn {
+            return Err(MkeyFault::Protection);
+        }
+        if !self.rights.contains(need) {
+            return Err(MkeyFault::Access);
+        }
+        Ok(())
+    }
+
+    fn bounds(&self, va: u64, len: u64) -> Result<(), MkeyFault> {
+        if self.length64 {
+            return if va.checked_add(len).is_some() {
+                Ok(())
+            } else {
+                Err(MkeyFault::Bounds)
+            };
+        }
+        let offset = va.checked_sub(self.start).ok_or(MkeyFault::Bounds)?;
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => Ok(()),
+            _ => Err(MkeyFault::Bounds),
+        }
+    }
+
+    #[inline]
+    fn walk_pages(
+        &self,
+        pages: &[u64],
+        va: u64,
+        len: u64,
+        budget: &mut u32,
+        piece: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), MkeyFault> {
+        let page_size = 1u64 << self.log_page_size.min(62);
+        let mut position = va.wrapping_sub(self.start & !(page_size - 1));
+        let mut left = len;
+        while left > 0 {
+            *budget = budget.checked_sub(1).ok_or(MkeyFault::Depth)?;
+            let index = usize::try_from(position >> self.log_page_size.min(62))
+                .map_err(|_| MkeyFault::Bounds)?;
+            let page = *pages.get(index).ok_or(MkeyFault::Bounds)?;
+            let in_page = position & (page_size - 1);
+            let n = left.min(page_size - in_page);
+            piece((page & !7).wrapping_add(in_page), n);
+            position = position.wrapping_add(n);
+            left -= n;
+        }
+        Ok(())
+    }
+
+    fn walk_entries(
+        &self,
+        entries: &[Klm],
+        mode: AccessMode,
+        va: u64,
+        len: u64,
+        step: &mut dyn FnMut(&Klm, u64, u64) -> Result<(), MkeyFault>,
+    ) -> Result<(), MkeyFault> {
+        let mut offset = va.wrapping_sub(self.start);
+        let mut left = len;
+        let mut index = 0;
+        if mode == AccessMode::Ksm {
+            // Entities are of one size, the first starts at the aligned-down start address.
+            let size = 1u64 << self.log_page_size.min(62);
+            offset = va.wrapping_sub(self.start & !(size - 1));
+            index = usize::try_from(offset >> self.log_page_size.min(62))
+                .map_err(|_| MkeyFault::Bounds)?;
+            offset &= size - 1;
+        }
+        while left > 0 {
+            let entry = entries.get(index).ok_or(MkeyFault::Bounds)?;
+            let size = match mode {
+                AccessMode::Ksm => 1u64 << self.log_page_size.min(62),
+                _ => u64::from(entry.len),
+            };
+            index += 1;
+            if offset >= size {
+                offset -= size;
+                continue;
+            }
+            let n = left.min(size - offset);
+            step(entry, offset, n)?;
+            offset = 0;
+            left -= n;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mtt_key() -> Mkey {
+        Mkey {
+            variant: 0x77,
+            free: false,
+            umr_en: true,
+            remote_invalidate: false,
+            mode: AccessMode::Mtt,
+            rights: Rights::LOCAL_READ.with(Rights::LOCAL_WRITE),
+            pd: 3,
+            qpn: 0xff_ffff,
+            length64: false,
+            start: 0x7000_0100,
+            len: 0x2000,
+            log_page_size: 12,
+            octwords: 2,
+            list: Translation::Mtt(vec![0x5000 | 3, 0x9000, 0x2000]),
+            context: [0; 64],
+        }
+    }
+
+    fn keys(list: Vec<(u32, Mkey)>) -> Mkeys {
+        let mut keys = Mkeys::default();
+        for (index, mkey) in list {
+            keys.table.insert(index, mkey);
+        }
+        keys
+    }
+
+    fn who(pd: u32) -> Accessor {
+        Accessor {
+            pd: Some(pd),
+            qpn: 0x42,
+            reserved_lkey: false,
+        }
+    }
+
+    fn pieces(
+        keys: &Mkeys,
+        key: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+    ) -> Result<Vec<(u64, u64)>, MkeyFault> {
+        let mut out = Vec::new();
+        keys.resolve(who(3), key, va, len, need, &mut |a, n| out.push((a, n)))?;
+        Ok(out)
+    }
+
+    #[test]
+    fn pages_are_walked_from_the_page_of_the_start() {
+        let keys = keys(vec![(9, mtt_key())]);
+        assert_eq!(
+            pieces(&keys, 0x977, 0x7000_0100, 0x2000, Rights::LOCAL_WRITE),
+            Ok(vec![(0x5100, 0xf00), (0x9000, 0x1000), (0x2000, 0x100)])
+        );
+        assert_eq!(
+            pieces(&keys, 0x977, 0x7000_20ff, 1, Rights::NONE),
+            Ok(vec![(0x20ff, 1)])
+        );
+    }
+
+    #[test]
+    fn refusals_name_their_reason() {
+        let keys = keys(vec![(9, mtt_key())]);
+        let at = |key, va, len, need| pieces(&keys, key, va, len, need).unwrap_err();
+        assert_eq!(at(0x978, 0x7000_0100, 1, Rights::NONE), MkeyFault::NoKey);
+        assert_eq!(at(0xa77, 0x7000_0100, 1, Rights::NONE), MkeyFault::NoKey);
+        assert_eq!(
+            at(0x977, 0x7000_0100, 1, Rights::REMOTE_READ),
+            MkeyFault::Access
+        );
+        assert_eq!(at(0x977, 0x7000_00ff, 1, Rights::NONE), MkeyFault::Bounds);
+        assert_eq!(
+            at(0x977, 0x7000_0100, 0x2001, Rights::NONE),
+            MkeyFault::Bounds
+        );
+        assert_eq!(at(0x977, u64::MAX, 2, Rights::NONE), MkeyFault::Bounds);
+        assert_eq!(
+            keys.check(who(4), 0x977, 0x7000_0100, 1, Rights::NONE),
+            Err(MkeyFault::Protection)
+        );
+    }
+
+    #[test]
+    fn the_reserved_lkey_needs_rlky() {
+        let keys = Mkeys::default();
+        let mut who = who(1);
+        assert_eq!(
+            keys.check(who, RESERVED_LKEY, 0, 1, Rights::LOCAL_WRITE),
+            Err(MkeyFault::NoKey)
+        );
+        who.reserved_lkey = true;
+        assert_eq!(
+            keys.check(who, RESERVED_LKEY, 0, 1, Rights::LOCAL_WRITE),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn klm_lists_chain_other_keys() {
+        let window = Mkey {
+            mode: AccessMode::Klm,
+            rights: Rights::REMOTE_WRITE,
+            start: 0x100,
+            len: 0x30,
+            list: Translation::Klm(vec![
+                Klm {
+                    len: 0x10,
+                    key: 0x977,
+                    va: 0x7000_10f8,
+                },
+                Klm {
+                    len: 0x20,
+                    key: 0x977,
+                    va: 0x7000_0100,
+                },
+            ]),
+            ..mtt_key()
+        };
+        let keys = keys(vec![(9, mtt_key()), (10, window)]);
+        assert_eq!(
+            pieces(&keys, 0xa77, 0x108, 0x10, Rights::REMOTE_WRITE),
+            // 0x7000_10f8 + 8 is 0x1000 into the region, that is 0x100 into its second page.
+            Ok(vec![(0x9100, 8), (0x5100, 8)])
+        );
+    }
+
+    #[test]
+    fn a_key_that_contains_itself_ends() {
+        let own = Mkey {
+            mode: AccessMode::Klm,
+            list: Translation::Klm(vec![Klm {
+                len: 0x2000,
+                key: 0xa77,
+                va: 0x7000_0100,
+            }]),
+            ..mtt_key()
+        };
+        let keys = keys(vec![(10, own)]);
+        assert_eq!(
+            pieces(&keys, 0xa77, 0x7000_0100, 1, Rights::NONE),
+            Err(MkeyFault::Depth)
+        );
+    }
+}

@@ -1,0 +1,367 @@
+//! Message bytes between guest memory and frames: gathering what a work request sends,
+//! scattering what a frame brings. All access goes through memory keys.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rocinante_dma::{DmaError, Gather, MemoryMap};
+use rocinante_wire::buf::BufPool;
+use rocinante_wire::frame::{Body, HeadBuf, Piece};
+
+use super::core::{GuestPayload, NicFrame};
+use super::mkey::{Accessor, MkeyFault, Mkeys, Rights};
+use super::wqe::{DataSeg, SendData};
+
+/// Payload up to this many bytes travels in the frame's head: cheaper than a reference.
+const INLINE_PAYLOAD: usize = 64;
+
+/// The sender's memory could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatherFault {
+    /// A key did not open what was asked.
+    Mkey(MkeyFault),
+    /// The key led to an address that is not guest memory.
+    Dma(DmaError),
+}
+
+impl From<MkeyFault> for GatherFault {
+    fn from(fault: MkeyFault) -> Self {
+        GatherFault::Mkey(fault)
+    }
+}
+
+impl From<DmaError> for GatherFault {
+    fn from(error: DmaError) -> Self {
+        GatherFault::Dma(error)
+    }
+}
+
+/// Guest memory with the keys to it, as one queue may use them.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// The map.
+    pub map: &'a Arc<MemoryMap>,
+    /// The keys.
+    pub mkeys: &'a Mkeys,
+    /// Whose queue it is.
+    pub who: Accessor,
+}
+
+impl Memory<'_> {
+    /// Puts the bytes `range` of a message into a frame: few of them behind the headers in `head`,
+    /// others as a reference to guest memory.
+    #[inline]
+    pub fn gather_message(
+        self,
+        data: &SendData,
+        range: Range<u64>,
+        head: &mut HeadBuf,
+        buffers: &BufPool,
+    ) -> Result<Body<GuestPayload>, GatherFault> {
+        let len = (range.end - range.start) as usize;
+        if !data.inline.is_empty() {
+            let bytes = data.inline.get(range.start as usize..range.end as usize);
+            let bytes = bytes.ok_or(MkeyFault::Bounds)?;
+            return Ok(if head.extend(bytes) {
+                Body::Empty
+            } else {
+                Body::Bytes(buffers.copy_of(bytes))
+            });
+        }
+        self.gather(len, head, buffers, |each| {
+            for_range(&data.segs, range.clone(), |seg, skip, n| {
+                let va = seg.addr.wrapping_add(skip);
+                self.mkeys
+                    .resolve(self.who, seg.lkey, va, n, Rights::LOCAL_READ, each)
+            })
+        })
+    }
+
+    /// Puts `len` bytes at `va` of a remote key into a frame, for a READ response.
+    #[inline]
+    pub fn gather_remote(
+        self,
+        rkey: u32,
+        va: u64,
+        len: u32,
+        head: &mut HeadBuf,
+        buffers: &BufPool,
+    ) -> Result<Body<GuestPayload>, GatherFault> {
+        self.gather(len as usize, head, buffers, |each| {
+            self.mkeys.resolve_remote(
+                self.who,
+                rkey,
+                va,
+                u64::from(len),
+                Rights::REMOTE_READ,
+                each,
+            )
+        })
+    }
+
+    /// `pieces` calls its argument for each piece of guest memory, in order; `len` bytes in all.
+    #[inline]
+    fn gather(
+        self,
+        len: usize,
+        head: &mut HeadBuf,
+        buffers: &BufPool,
+        pieces: impl Fn(&mut Each<'_>) -> Result<(), MkeyFault>,
+    ) -> Result<Body<GuestPayload>, GatherFault> {
+        if len <= INLINE_PAYLOAD
+            && let Some(place) = head.grow(len)
+        {
+            self.read_pieces(place, pieces)?;
+            return Ok(Body::Empty);
+        }
+        let mut gather = Gather::new(Arc::clone(self.map));
+        let mut fits = true;
+        let mut readable = Ok(());
+        pieces(&mut |iova, n| {
+            if readable.is_ok() {
+                readable = self.map.check(iova, n as usize, false);
+            }
+            // A packet's payload is far below 4 GiB.
+            fits &= gather.push(iova, n as u32);
+        })?;
+        readable?;
+        if fits {
+            return Ok(Body::Ref(GuestPayload(gather)));
+        }
+        let mut buf = buffers.get(len);
+        self.read_pieces(&mut buf, pieces)?;
+        Ok(Body::Bytes(buf))
+    }
+
+    fn read_pieces(
+        self,
+        out: &mut [u8],
+        pieces: impl Fn(&mut Each<'_>) -> Result<(), MkeyFault>,
+    ) -> Result<(), GatherFault> {
+        let mut at = 0;
+        let mut dma = Ok(());
+        pieces(&mut |iova, n| {
+            let n = (n as usize).min(out.len() - at);
+            if dma.is_ok() {
+                dma = self.map.read(iova, &mut out[at..at + n]);
+            }
+            at += n;
+        })?;
+        Ok(dma?)
+    }
+
+    /// Puts the bytes `range` of a message into a frame as bytes: for services that complete
+    /// before delivery.
+    pub fn copy_range(
+        self,
+        data: &SendData,
+        range: Range<u64>,
+        head: &mut HeadBuf,
+        buffers: &BufPool,
+    ) -> Result<Body<GuestPayload>, GatherFault> {
+        let len = (range.end - range.start) as usize;
+        if len <= INLINE_PAYLOAD
+            && let Some(place) = head.grow(len)
+        {
+            self.read_range(data, range, place)?;
+            return Ok(Body::Empty);
+        }
+        let mut buf = buffers.get(len);
+        self.read_range(data, range, &mut buf)?;
+        Ok(Body::Bytes(buf))
+    }
+
+    /// Copies the bytes `range` of a message into `out`, which is as long.
+    pub fn read_range(
+        self,
+        data: &SendData,
+        range: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), GatherFault> {
+        if !data.inline.is_empty() {
+            let bytes = data.inline.get(range.start as usize..range.end as usize);
+            let bytes = bytes.filter(|bytes| bytes.len() == out.len());
+            out.copy_from_slice(bytes.ok_or(MkeyFault::Bounds)?);
+            return Ok(());
+        }
+        self.read_pieces(out, |each| {
+            for_range(&data.segs, range.clone(), |seg, skip, n| {
+                let va = seg.addr.wrapping_add(skip);
+                self.mkeys
+                    .resolve(self.who, seg.lkey, va, n, Rights::LOCAL_READ, each)
+            })
+        })
+    }
+
+    /// Writes `source` at `offset` of a scatter list.
+    #[inline]
+    pub fn scatter(
+        self,
+        segs: &[DataSeg],
+        offset: u64,
+        source: &impl Source,
+    ) -> Result<(), GatherFault> {
+        let range = offset..offset + source.len() as u64;
+        self.write_pieces(source, |each| {
+            for_range(segs, range, |seg, skip, n| {
+                let va = seg.addr.wrapping_add(skip);
+                self.mkeys
+                    .resolve(self.who, seg.lkey, va, n, Rights::LOCAL_WRITE, each)
+            })
+        })
+    }
+
+    /// Writes `source` at `va` of a remote key.
+    #[inline]
+    pub fn place_remote(self, rkey: u32, va: u64, source: &impl Source) -> Result<(), GatherFault> {
+        let len = source.len() as u64;
+        self.write_pieces(source, |each| {
+            self.mkeys
+                .resolve_remote(self.who, rkey, va, len, Rights::REMOTE_WRITE, each)
+        })
+    }
+
+    #[inline]
+    fn write_pieces(
+        self,
+        source: &impl Source,
+        pieces: impl FnOnce(&mut Each<'_>) -> Result<(), MkeyFault>,
+    ) -> Result<(), GatherFault> {
+        let mut at = 0;
+        let mut dma = Ok(());
+        pieces(&mut |iova, n| {
+            let n = n as usize;
+            if dma.is_ok() {
+                dma = source.copy_to_guest(at, n, self.map, iova);
+            }
+            at += n;
+        })?;
+        Ok(dma?)
+    }
+}
+
+/// Called for each piece of guest memory: bus address, bytes.
+type Each<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Calls `piece(segment, bytes to skip in it, bytes of it)` for what `range` covers of a list.
+#[inline]
+fn for_range(
+    segs: &[DataSeg],
+    range: Range<u64>,
+    mut piece: impl FnMut(&DataSeg, u64, u64) -> Result<(), MkeyFault>,
+) -> Result<(), MkeyFault> {
+    let mut skip = range.start;
+    let mut left = range.end - range.start;
+    for seg in segs {
+        if left == 0 {
+            break;
+        }
+        let len = u64::from(seg.len);
+        if skip >= len {
+            skip -= len;
+            continue;
+        }
+        let n = left.min(len - skip);
+        piece(seg, skip, n)?;
+        skip = 0;
+        left -= n;
+    }
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(MkeyFault::Bounds)
+    }
+}
+
+/// Bytes on their way into guest memory.
+pub trait Source {
+    /// How many.
+    fn len(&self) -> usize;
+    /// Copies `len` bytes from `at` on to `iova`.
+    fn copy_to_guest(
+        &self,
+        at: usize,
+        len: usize,
+        map: &MemoryMap,
+        iova: u64,
+    ) -> Result<(), DmaError>;
+}
+
+impl Source for [u8] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn copy_to_guest(
+        &self,
+        at: usize,
+        len: usize,
+        map: &MemoryMap,
+        iova: u64,
+    ) -> Result<(), DmaError> {
+        map.write(iova, self.get(at..at + len).unwrap_or_default())
+    }
+}
+
+impl Source for &[u8] {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn copy_to_guest(
+        &self,
+        at: usize,
+        len: usize,
+        map: &MemoryMap,
+        iova: u64,
+    ) -> Result<(), DmaError> {
+        (**self).copy_to_guest(at, len, map, iova)
+    }
+}
+
+/// The payload of a frame being received.
+pub struct Incoming<'a> {
+    frame: &'a NicFrame,
+    payload: Range<usize>,
+}
+
+impl<'a> Incoming<'a> {
+    /// `payload` is where it lies in `frame`, without pad.
+    pub fn new(frame: &'a NicFrame, payload: Range<usize>) -> Incoming<'a> {
+        Incoming { frame, payload }
+    }
+}
+
+impl Source for Incoming<'_> {
+    fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    #[inline]
+    fn copy_to_guest(
+        &self,
+        at: usize,
+        len: usize,
+        map: &MemoryMap,
+        mut iova: u64,
+    ) -> Result<(), DmaError> {
+        let start = self.payload.start + at;
+        for piece in self.frame.pieces(start..start + len).into_iter().flatten() {
+            match piece {
+                Piece::Slice(bytes) => {
+                    map.write(iova, bytes)?;
+                    iova = iova.wrapping_add(bytes.len() as u64);
+                }
+                Piece::Ref {
+                    payload,
+                    offset,
+                    len,
+                } => {
+                    payload.0.copy_to_guest(offset, map, iova, len)?;
+                    iova = iova.wrapping_add(len as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! The next frame of a QP: responses first, then requests.
+
+use log::debug;
+use rocinante_wire::frame::{Body, Frame, HeadBuf};
+use rocinante_wire::transport::{Outcome, QpEvent, RemoteFault, Source, WcError};
+
+use super::error::Cause;
+use super::host::{ReceiveHost, SendHost};
+use super::send::pump;
+use super::{Engine, Qp, ServiceType, State, datagram, error};
+use crate::mlx5::core::{Core, NicFrame};
+use crate::mlx5::eq::EventType;
+use crate::mlx5::payload::{GatherFault, Incoming, Memory};
+
+/// The next frame, or `None` if there is nothing to send now. Bounded: a QP in trouble is
+/// brought to its error state, not tried again.
+pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+    if let Some(frame) = poll_response(qp, core) {
+        return Some(frame);
+    }
+    match qp.state {
+        State::Rts => {}
+        // Work posted in an error state is flushed.
+        State::SqErr => {
+            error::flush_send(qp, core);
+            return None;
+        }
+        _ => return None,
+    }
+    if qp.attr.service.is_datagram() {
+        return datagram::poll(qp, core);
+    }
+    pump(qp, &core.mem);
+    loop {
+        let frame = poll_request(qp, core);
+        // Completions made room for more work requests.
+        if frame.is_none() && qp.state == State::Rts && has_more(qp) {
+            pump(qp, &core.mem);
+            continue;
+        }
+        return frame;
+    }
+}
+
+/// Work waits in the ring and the transport has room for it.
+fn has_more(qp: &Qp) -> bool {
+    let room = match &qp.engine {
+        Engine::Reliable { requester, .. } => requester.can_post(),
+        Engine::Unreliable { requester, .. } => requester.can_post(),
+        Engine::Datagram => false,
+    };
+    room && qp.send.ring.as_ref().is_some_and(|ring| ring.pending() > 0)
+}
+
+fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+    loop {
+        let Qp {
+            attr,
+            engine,
+            path,
+            receive,
+            ..
+        } = &mut *qp;
+        let Engine::Reliable { responder, .. } = engine else {
+            return None;
+        };
+        let path = path.as_ref()?;
+        let response = responder.poll_transmit()?;
+        let mut head = HeadBuf::new();
+        let layout = path.template.write(&response.packet, &mut head);
+        let Source::Remote { rkey, va, len } = response.source else {
+            return Some(Frame::roce(head, layout, Body::Empty));
+        };
+        let mut who = attr.accessor();
+        if attr.service == ServiceType::Xrc {
+            // The PD that counts was the SRQ's, checked with the request.
+            who.pd = None;
+        }
+        let memory = Memory {
+            map: &core.mem,
+            mkeys: &core.mkeys,
+            who,
+        };
+        match memory.gather_remote(rkey, va, len, &mut head, &core.buffers) {
+            Ok(body) => return Some(Frame::roce(head, layout, body)),
+            Err(fault) => {
+                debug!(target: "mlx5::qp", "QP {:#x}: READ source lost: {fault:?}", attr.qpn);
+                let fault = match fault {
+                    GatherFault::Mkey(_) => RemoteFault::Access,
+                    GatherFault::Dma(_) => RemoteFault::Operational,
+                };
+                let none = Frame::roce(head, layout, Body::Empty);
+                let incoming = Incoming::new(&none, 0..0);
+                let mut host = ReceiveHost {
+                    core,
+                    attr,
+                    receive,
+                    incoming: &incoming,
+                    xrc_srqn: None,
+                    remote_qpn: 0,
+                    in_rtr: false,
+                    overrun: false,
+                };
+                // A NAK, if one is due, comes with the next poll.
+                let outcome = responder.read_failed(fault, &mut host);
+                after_receive(qp, core, outcome, false);
+            }
+        }
+    }
+}
+
+fn poll_request(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+    let Qp {
+        attr,
+        send,
+        engine,
+        path,
+        ..
+    } = &mut *qp;
+    let now = core.now;
+    let mut host = SendHost {
+        core,
+        attr,
+        send,
+        incoming: None,
+        failed: false,
+        overrun: false,
+    };
+    let packet = match engine {
+        Engine::Reliable { requester, .. } => requester.poll_transmit(now, &mut host),
+        Engine::Unreliable { requester, .. } => requester.poll_transmit(&mut host),
+        Engine::Datagram => None,
+    };
+    // Without a path (its GID was deleted before the QP connected) packets go nowhere, and the
+    // transport's timer finds out.
+    let frame = packet.zip(path.as_ref()).and_then(|(tx, path)| {
+        let mut head = HeadBuf::new();
+        let layout = path.template.write(&tx.packet, &mut head);
+        let entry = host.send.entry(tx.cookie)?;
+        let core = &*host.core;
+        let memory = Memory {
+            map: &core.mem,
+            mkeys: &core.mkeys,
+            who: host.attr.accessor(),
+        };
+        let range = u64::from(tx.payload.start)..u64::from(tx.payload.end);
+        // A RC work request completes when the peer has its bytes, a UC one when they are sent:
+        // only the former may still be read by the receiver.
+        let body = match engine {
+            Engine::Reliable { .. } => {
+                memory.gather_message(&entry.data, range, &mut head, &core.buffers)
+            }
+            _ => memory.copy_range(&entry.data, range, &mut head, &core.buffers),
+        };
+        match body {
+            Ok(body) => Some(Frame::roce(head, layout, body)),
+            Err(fault) => {
+                debug!(target: "mlx5::qp", "QP {:#x}: send not gathered: {fault:?}", host.attr.qpn);
+                let err = WcError::LocalProtection;
+                match engine {
+                    Engine::Reliable { requester, .. } => {
+                        requester.fail_local(tx.cookie, err, &mut host);
+                    }
+                    Engine::Unreliable { requester, .. } => {
+                        requester.fail_local(tx.cookie, err, &mut host);
+                    }
+                    Engine::Datagram => {}
+                }
+                None
+            }
+        }
+    });
+    let (failed, overrun) = (host.failed, host.overrun);
+    after_send(qp, core, failed, overrun);
+    frame
+}
+
+/// What the QP does after its requester reported.
+pub fn after_send(qp: &mut Qp, core: &mut Core, failed: bool, overrun: bool) {
+    if overrun {
+        error::to_error(qp, core, Some(EventType::WqCatastrophic), Cause::Local);
+    } else if failed {
+        error::to_error(qp, core, None, Cause::Local);
+    }
+}
+
+/// What the QP does after its responder reported.
+pub fn after_receive(qp: &mut Qp, core: &mut Core, outcome: Outcome, overrun: bool) {
+    if let Outcome::Fatal { event } = outcome {
+        let event = match event {
+            QpEvent::None => None,
+            QpEvent::InvalidRequest => Some(EventType::WqInvalidRequest),
+            QpEvent::Access => Some(EventType::WqAccessError),
+            QpEvent::Catas => Some(EventType::WqCatastrophic),
+        };
+        error::to_error(qp, core, event, Cause::Responder);
+    } else if overrun {
+        error::to_error(qp, core, Some(EventType::WqCatastrophic), Cause::Local);
+    }
+}

@@ -1,0 +1,187 @@
+//! The thread that owns a NIC: it takes what the vfio-user thread and the link bring, and carries
+//! away what the NIC produces.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use crossbeam_queue::ArrayQueue;
+use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig};
+use rocinante_pci::Interrupts;
+use rocinante_wire::switch::PortHandle;
+
+use super::Clock;
+use super::wake::Doorbell;
+
+/// A NIC's port on the switch.
+pub type Port = PortHandle<GuestPayload>;
+
+/// What the vfio-user thread asks of the engine.
+pub enum Request {
+    /// Something that happened; nobody waits.
+    Input(Input),
+    /// Something that happened; the sender waits until it has taken effect.
+    Quiesce(Input, SyncSender<()>),
+    /// A load from BAR0 of `len` bytes (at most 8).
+    BarRead {
+        /// Where.
+        offset: u64,
+        /// How much.
+        len: usize,
+        /// Takes the bytes.
+        reply: SyncSender<[u8; 8]>,
+    },
+}
+
+/// Requests to one engine that may wait; a vCPU that is faster than its NIC is held up here.
+const MAILBOX: usize = 1024;
+
+/// Inputs handled before outputs are looked at, and the other way round.
+const BATCH: usize = 128;
+
+/// The way to an engine.
+pub struct Mailbox {
+    requests: ArrayQueue<Request>,
+    doorbell: Arc<Doorbell>,
+    stop: AtomicBool,
+}
+
+impl Mailbox {
+    /// Empty.
+    pub fn new(doorbell: Arc<Doorbell>) -> Mailbox {
+        Mailbox {
+            requests: ArrayQueue::new(MAILBOX),
+            doorbell,
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands a request over; waits while the mailbox is full. False if the engine has ended.
+    pub fn post(&self, mut request: Request) -> bool {
+        while let Err(back) = self.requests.push(request) {
+            if self.stopped() {
+                return false;
+            }
+            request = back;
+            self.doorbell.ring();
+            std::thread::yield_now();
+        }
+        self.doorbell.ring();
+        !self.stopped()
+    }
+
+    /// Ends the engine.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.doorbell.ring();
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// A NIC with its surroundings.
+pub struct Engine {
+    nic: Nic,
+    port: Port,
+    mailbox: Arc<Mailbox>,
+    interrupts: Arc<Interrupts>,
+    clock: Clock,
+}
+
+impl Engine {
+    /// A NIC at power-on, its link up.
+    pub fn new(
+        config: NicConfig,
+        port: Port,
+        mailbox: Arc<Mailbox>,
+        interrupts: Arc<Interrupts>,
+        clock: Clock,
+    ) -> Engine {
+        let mut nic = Nic::new(config);
+        nic.handle(clock.now(), Input::Link(true));
+        Engine {
+            nic,
+            port,
+            mailbox,
+            interrupts,
+            clock,
+        }
+    }
+
+    /// Works until the mailbox is stopped.
+    pub fn run(mut self) {
+        self.mailbox.doorbell.attach();
+        while !self.mailbox.stopped() {
+            let busy = self.take_requests() | self.take_frames() | self.give();
+            if !busy {
+                self.rest();
+            }
+        }
+    }
+
+    fn take_requests(&mut self) -> bool {
+        for taken in 0..BATCH {
+            let Some(request) = self.mailbox.requests.pop() else {
+                return taken > 0;
+            };
+            let now = self.clock.now();
+            match request {
+                Request::Input(input) => self.nic.handle(now, input),
+                Request::Quiesce(input, done) => {
+                    self.nic.handle(now, input);
+                    // Who asked may have gone.
+                    let _ = done.try_send(());
+                }
+                Request::BarRead { offset, len, reply } => {
+                    let mut bytes = [0; 8];
+                    let n = len.min(bytes.len());
+                    self.nic.bar_read(now, offset, &mut bytes[..n]);
+                    let _ = reply.try_send(bytes);
+                }
+            }
+        }
+        true
+    }
+
+    fn take_frames(&mut self) -> bool {
+        let now = self.clock.now();
+        for taken in 0..BATCH {
+            let Some(frame) = self.port.recv() else {
+                return taken > 0;
+            };
+            self.nic.handle(now, Input::Frame(frame));
+        }
+        true
+    }
+
+    fn give(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut given = 0;
+        while given < BATCH {
+            let Some(frame) = self.nic.poll_transmit(now) else {
+                break;
+            };
+            self.port.send(frame);
+            given += 1;
+        }
+        while let Some(vector) = self.nic.poll_interrupt() {
+            self.interrupts.fire(vector);
+        }
+        given > 0
+    }
+
+    fn rest(&mut self) {
+        let now = self.clock.now();
+        let due = self.nic.poll_timeout();
+        if due.is_none_or(|due| due > now) {
+            let timeout = due.map(|due| due.since(now));
+            let (mailbox, port) = (&self.mailbox, &self.port);
+            mailbox.doorbell.sleep(timeout, || {
+                !mailbox.requests.is_empty() || port.pending() > 0 || mailbox.stopped()
+            });
+        }
+        self.nic.handle(self.clock.now(), Input::Tick);
+    }
+}

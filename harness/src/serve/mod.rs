@@ -1,0 +1,208 @@
+//! Serving NICs: each gets a thread for its state machine and one for its vfio-user socket, and a
+//! port on the switch of its link.
+
+mod engine;
+mod model;
+mod spec;
+mod wake;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use log::{error, info};
+use rocinante_device::mlx5::{GuestPayload, NicConfig};
+use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown};
+use rocinante_wire::capture::Capture;
+use rocinante_wire::switch::{Links, Wake};
+use rocinante_wire::time::Time;
+
+pub use engine::Engine;
+use engine::Mailbox;
+use model::Model;
+pub use spec::NicSpec;
+use wake::Doorbell;
+
+/// MSI-X vectors of a NIC.
+const VECTORS: u16 = 64;
+
+/// The identity of a ConnectX-5, with everything of it in BAR 0.
+fn function_config() -> FunctionConfig {
+    FunctionConfig {
+        vendor_id: 0x15b3,
+        device_id: 0x1017,
+        subsystem_vendor_id: 0x15b3,
+        subsystem_id: 0x0020,
+        class_code: 0x02_00_00,
+        revision_id: 0,
+        bar0_size: 32 << 20,
+        msix_table_offset: 0x2000,
+        msix_pba_offset: 0x3000,
+        shared: None,
+    }
+}
+
+/// Real time as NICs see it: nanoseconds since the server started.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    /// What time it is.
+    pub fn now(self) -> Time {
+        Time(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+struct Served {
+    spec: NicSpec,
+    threads: Vec<JoinHandle<Result<()>>>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// NICs being served, until it is stopped or dropped.
+pub struct Server {
+    nics: Vec<Served>,
+    capture: Option<Capture>,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    /// Binds all sockets and starts serving. `capture` names a pcapng file that takes every frame.
+    pub fn start(specs: &[NicSpec], capture: Option<&Path>) -> Result<Server> {
+        spec::check(specs)?;
+        let listeners: Vec<Listener> = specs
+            .iter()
+            .map(|spec| Listener::bind(&spec.socket))
+            .collect::<Result<_, _>>()?;
+        let capture = match capture {
+            Some(path) => {
+                Some(Capture::create(path).with_context(|| format!("capture {}", path.display()))?)
+            }
+            None => None,
+        };
+        let links: Links<GuestPayload> = Links::new();
+        let shutdown = Shutdown::new().context("shutdown eventfd")?;
+        let clock = Clock::start();
+        let mut server = Server {
+            nics: Vec::new(),
+            capture,
+            shutdown,
+        };
+        for (spec, listener) in specs.iter().zip(listeners) {
+            let switch = links.get(&spec.link, server.capture.as_ref());
+            let served = serve_one(spec, listener, &server.shutdown, clock, |waker| {
+                switch.add_port(&spec.name(), waker)
+            })?;
+            server.nics.push(served);
+        }
+        Ok(server)
+    }
+
+    /// The NICs, as they were asked for.
+    pub fn specs(&self) -> impl Iterator<Item = &NicSpec> {
+        self.nics.iter().map(|served| &served.spec)
+    }
+
+    /// Ends all: sockets are removed, the capture is complete.
+    pub fn stop(mut self) -> Result<()> {
+        self.end();
+        let mut result = Ok(());
+        for served in self.nics.drain(..) {
+            for thread in served.threads {
+                let ended = thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+                let ended = ended.with_context(|| format!("NIC {}", served.spec.socket.display()));
+                result = result.and(ended);
+            }
+        }
+        if let Some(capture) = self.capture.take() {
+            let stats = capture.finish().context("capture")?;
+            info!("{stats:?}");
+        }
+        result
+    }
+
+    fn end(&self) {
+        self.shutdown.trigger();
+        for served in &self.nics {
+            served.mailbox.stop();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        for thread in self.nics.drain(..).flat_map(|served| served.threads) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve_one(
+    spec: &NicSpec,
+    listener: Listener,
+    shutdown: &Shutdown,
+    clock: Clock,
+    plug: impl FnOnce(Arc<dyn Wake>) -> engine::Port,
+) -> Result<Served> {
+    let doorbell = Arc::new(Doorbell::default());
+    let waker = Arc::clone(&doorbell);
+    let port = plug(Arc::new(move || waker.ring()));
+    let mailbox = Arc::new(Mailbox::new(doorbell));
+    let interrupts = Interrupts::new(VECTORS);
+    let config = NicConfig {
+        mac: spec.mac,
+        name: spec.name(),
+        vectors: VECTORS,
+    };
+    let engine = Engine::new(
+        config,
+        port,
+        Arc::clone(&mailbox),
+        Arc::clone(&interrupts),
+        clock,
+    );
+    let model = Model::new(Arc::clone(&mailbox), clock);
+    let mut function = Function::new(function_config(), Box::new(model), interrupts)?;
+
+    let engine_thread = std::thread::Builder::new()
+        .name(format!("nic-{}", spec.name()))
+        .spawn(move || {
+            engine.run();
+            Ok(())
+        })
+        .context("engine thread")?;
+    let shutdown = shutdown.clone();
+    let pci_thread = std::thread::Builder::new()
+        .name(format!("pci-{}", spec.name()))
+        .spawn(move || {
+            let ended = listener.serve(&mut function, &shutdown);
+            ended
+                .inspect_err(|failure| error!("{failure}"))
+                .map_err(Into::into)
+        })
+        .context("vfio-user thread")?;
+    // The vfio-user thread first: while it ends it still talks to the engine.
+    let threads = vec![pci_thread, engine_thread];
+    Ok(Served {
+        spec: spec.clone(),
+        threads,
+        mailbox,
+    })
+}
+
+/// The file names of sockets in `folder` for `count` NICs.
+pub fn sockets_in(folder: &Path, count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|n| folder.join(format!("nic{n}.sock")))
+        .collect()
+}
