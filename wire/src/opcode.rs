@@ -102,7 +102,10 @@ impl Op {
     /// Carries a RETH.
     #[must_use]
     pub const fn has_reth(self) -> bool {
-        matches!(self, Op::WriteFirst | Op::WriteOnly | Op::WriteOnlyImm | Op::ReadRequest)
+        matches!(
+            self,
+            Op::WriteFirst | Op::WriteOnly | Op::WriteOnlyImm | Op::ReadRequest
+        )
     }
 
     /// Carries an AETH.
@@ -121,7 +124,10 @@ impl Op {
     /// Carries immediate data.
     #[must_use]
     pub const fn has_imm(self) -> bool {
-        matches!(self, Op::SendLastImm | Op::SendOnlyImm | Op::WriteLastImm | Op::WriteOnlyImm)
+        matches!(
+            self,
+            Op::SendLastImm | Op::SendOnlyImm | Op::WriteLastImm | Op::WriteOnlyImm
+        )
     }
 
     /// Carries an IETH (the R_Key to invalidate).
@@ -151,13 +157,19 @@ impl Opcode {
             5 => Service::Xrc,
             _ => return None,
         };
-        let Some(op) = Op::from_bits(byte) else { return None };
+        let Some(op) = Op::from_bits(byte) else {
+            return None;
+        };
         let valid = match service {
             Service::Rc | Service::Xrc => true,
             Service::Uc => (op as u8) <= Op::WriteOnlyImm as u8,
             Service::Ud => matches!(op, Op::SendOnly | Op::SendOnlyImm),
         };
-        if valid { Some(Opcode::Ib(service, op)) } else { None }
+        if valid {
+            Some(Opcode::Ib(service, op))
+        } else {
+            None
+        }
     }
 
     /// The byte on the wire.

@@ -64,11 +64,17 @@ pub fn init_hca(core: &mut Core) {
     info!(target: "mlx5::cmd", "{}: HCA initialized", core.config.name);
 }
 
-/// TEARDOWN_HCA: reports what is left and drops it.
+/// TEARDOWN_HCA: reports what is left and drops it. A fast teardown only prepares: Linux waits for
+/// its completion event, so EQs live until the driver disables the NIC interface.
 pub fn teardown_hca(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     let (goodbye, state) = match TeardownHcaIn::new(input).profile() {
         GRACEFUL => (Goodbye::Teardown, State::Enabled),
-        FORCE | PREPARE_FAST => (Goodbye::ForceTeardown, State::Stopped),
+        FORCE => (Goodbye::ForceTeardown, State::Stopped),
+        PREPARE_FAST => {
+            nic.core.hca.state = State::Stopped;
+            info!(target: "mlx5::cmd", "{}: fast teardown prepared", nic.core.config.name);
+            return Ok(());
+        }
         _ => return Err(PROFILE),
     };
     leak::report(&mut nic.core, nic.qps.len(), goodbye);

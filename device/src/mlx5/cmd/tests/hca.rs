@@ -246,7 +246,8 @@ fn after_a_force_teardown_only_a_reset_helps() {
         let output = driver.ok(&teardown(profile));
         assert_eq!(output[0x0f], 0, "state: success");
         assert_eq!(driver.nic.core.hca.state, State::Stopped);
-        assert!(driver.nic.core.eqs.silenced);
+        // After a fast teardown the driver still waits for the completion event.
+        assert_eq!(driver.nic.core.eqs.silenced, profile == 1);
         for &opcode in Opcode::ALL
             .iter()
             .filter(|opcode| opcode.command().is_some())
