@@ -384,6 +384,30 @@ fn a_gather_is_read_across_its_segments() {
 }
 
 #[test]
+fn a_copy_takes_place_as_a_whole_or_not_at_all() {
+    let source = DmaSpace::new()
+        .map(0, 2 * PAGE, Some(numbered(2)), 0, Prot::Read)
+        .unwrap();
+    let mut space = DmaSpace::new();
+    space
+        .map(0, PAGE, Some(file(1)), 0, Prot::ReadWrite)
+        .unwrap();
+    let target = space.map(PAGE, PAGE, Some(file(1)), 0, Prot::Read).unwrap();
+    assert_eq!(
+        copy(&source, 4, &target, PAGE - 8, 16),
+        Err(error(PAGE - 8, 16, DmaErrorKind::ReadOnly))
+    );
+    assert_eq!(
+        copy(&source, 2 * PAGE - 8, &target, 0, 16),
+        Err(error(2 * PAGE - 8, 16, DmaErrorKind::NotMapped))
+    );
+    let mut page = [0xff; PAGE as usize];
+    target.read(0, &mut page).unwrap();
+    assert!(page.iter().all(|b| *b == 0));
+    assert_eq!(copy(&source, u64::MAX, &target, u64::MAX, 0), Ok(()));
+}
+
+#[test]
 fn a_gather_has_room_for_its_segments_and_survives_hostile_ones() {
     let map = MemoryMap::anonymous(0, PAGE).unwrap();
     let mut g = Gather::new(map);

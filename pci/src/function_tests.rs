@@ -417,6 +417,53 @@ fn a_vector_masked_in_the_table_is_delivered_once_when_unmasked() {
 }
 
 #[test]
+fn reset_masks_the_table_again_and_forgets_what_is_pending() {
+    let (mut f, _, interrupts) = function();
+    let read = eventfd(&interrupts, 0);
+    let control = f.capability(0x11).unwrap() + 2;
+    f.w16(control, 0x8000);
+    let (at, bytes) = table_entry(0, 0xfee0_1000, 0x31, false);
+    f.bar_write(0, at, &bytes).unwrap();
+    for kind in [ResetKind::Flr, ResetKind::Device] {
+        f.w16(control, 0xc000);
+        interrupts.fire(0);
+        f.reset(kind);
+        assert!(!interrupts.is_pending(0));
+        let mut entry = [0xff; 16];
+        f.bar_read(0, at, &mut entry).unwrap();
+        assert_eq!(entry, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        f.w16(control, 0x8000);
+        interrupts.fire(0);
+        assert_eq!(read(), None, "masked since the reset");
+        f.bar_write(0, at + 12, &[0; 4]).unwrap();
+        assert_eq!(read(), Some(1));
+    }
+    // A client that keeps the table to itself is not bound by what the one before wrote.
+    f.bar_write(0, at, &table_entry(0, 1 << 40, 0x31, true).1)
+        .unwrap();
+    f.reset(ResetKind::ClientGone);
+    let mut entry = [0xff; 16];
+    f.bar_read(0, at, &mut entry).unwrap();
+    assert_eq!(entry, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    let read = eventfd(&interrupts, 0);
+    f.reset(ResetKind::Flr);
+    interrupts.fire(0);
+    assert_eq!(read(), Some(1));
+}
+
+#[test]
+fn reserved_bits_of_vector_control_stay_zero() {
+    let (mut f, ..) = function();
+    f.bar_write(0, 0x2000, &[0xff; 16]).unwrap();
+    let mut entry = [0; 16];
+    f.bar_read(0, 0x2000, &mut entry).unwrap();
+    let mut expected = [0xff; 16];
+    expected[0] = 0xfc;
+    expected[12..].copy_from_slice(&[1, 0, 0, 0]);
+    assert_eq!(entry, expected);
+}
+
+#[test]
 fn the_function_mask_holds_all_vectors_and_disabling_forgets_them() {
     let (mut f, _, interrupts) = function();
     let control = f.capability(0x11).unwrap() + 2;

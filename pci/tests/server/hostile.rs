@@ -265,6 +265,30 @@ fn descriptors_of_refused_and_ended_requests_are_closed() {
 }
 
 #[test]
+fn more_descriptors_than_announced_end_the_session() {
+    use std::os::fd::AsRawFd;
+    use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+    let name = "more_descriptors_than_announced";
+    let memory = memfd(Path::new(name), 0x1000);
+    let server = Server::start();
+    let mut client = server.client();
+    let map = [&header(2, 48, 0)[..], &[0; 32]].concat();
+    let fds = [memory.as_raw_fd(); 17];
+    client.stream().send_with_fds(&[&map[..]], &fds).unwrap();
+    let mut rest = Vec::new();
+    let _ = client.stream().read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    assert!(client.request(13, &[], &[]).is_err());
+    still_serves(&server);
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().contains(name))
+        .count();
+    assert_eq!(open, 1);
+}
+
+#[test]
 fn the_next_client_does_not_see_the_one_before() {
     let server = Server::start();
     let memory = memfd(Path::new("guest"), 0x1000);
