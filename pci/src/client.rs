@@ -29,7 +29,6 @@ pub enum ClientError {
     Malformed(u16),
 }
 
-/// The errno, if the server answered one.
 impl ClientError {
     /// The errno the server answered with, if it answered.
     pub fn errno(&self) -> Option<i32> {

@@ -368,7 +368,3 @@ fn check(c: &FunctionConfig, msix: &MsixTable) -> Result<(), ConfigError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "function_tests.rs"]
-mod tests;

@@ -17,6 +17,8 @@ pub mod server;
 mod session;
 mod shutdown;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use config::CONFIG_SPACE_LEN;
 pub use function::{ConfigError, Function, FunctionConfig, OutOfRange, SharedAreas};
