@@ -48,12 +48,12 @@ impl Gather {
         if len == 0 {
             return true;
         }
-        if let Some((last, n)) = self.segs.last_mut()
-            && last.checked_add(u64::from(*n)) == Some(iova)
-            && let Some(sum) = n.checked_add(len)
-        {
-            *n = sum;
-            return true;
+        if let Some((last, n)) = self.segs.last_mut() {
+            let continues = last.checked_add(u64::from(*n)) == Some(iova);
+            if let Some(sum) = n.checked_add(len).filter(|_| continues) {
+                *n = sum;
+                return true;
+            }
         }
         self.segs.try_push((iova, len)).is_ok()
     }

@@ -137,10 +137,11 @@ impl Interrupts {
         // A full eventfd has not been read: the interrupt that filled it stands for this one.
         if target.nonblocking || sys::is_writable(target.eventfd.as_raw_fd()) {
             let written = (&target.eventfd).write(&1u64.to_ne_bytes());
-            if let Err(error) = written
-                && error.kind() != io::ErrorKind::WouldBlock
-            {
-                log::warn!(target: "pci::interrupts", "eventfd: {error}");
+            match written {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    log::warn!(target: "pci::interrupts", "eventfd: {error}");
+                }
+                _ => {}
             }
         }
     }
