@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::lab::demo::{self, Demo, Fabric, Floors};
-use crate::lab::{self, GuestConfig, Lab, LabConfig, Progress, Rxe, Series};
+use crate::lab::{self, Emulated, GuestConfig, Lab, LabConfig, Progress, Rxe, Series};
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
@@ -84,12 +84,14 @@ struct DemoArguments {
     #[arg(long, value_name = "MICROSECONDS")]
     write_latency: Option<f64>,
     /// Which NICs the guests have
-    #[arg(long, value_enum, default_value_t = Nics::Rxe)]
+    #[arg(long, value_enum, default_value_t = Nics::Emulated)]
     nics: Nics,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Nics {
+    /// Emulated ConnectX-5 adapters
+    Emulated,
     /// Linux' soft-RoCE over virtio-net, for comparison
     Rxe,
 }
@@ -156,6 +158,7 @@ fn prepare(lab: &Lab, shell: bool) -> Result<ExitCode> {
 fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<ExitCode> {
     progress.say(&format!("logs and capture: {}", lab.logs().display()));
     let fabric: Box<dyn Fabric> = match arguments.nics {
+        Nics::Emulated => Box::new(Emulated::start(2, Some(&lab.logs().join("link0.pcapng")))?),
         Nics::Rxe => Box::new(Rxe::new()?),
     };
     let floors = Floors {

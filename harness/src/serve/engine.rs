@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
+use rocinante_device::mlx5::leak::Findings;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig};
 use rocinante_pci::Interrupts;
 use rocinante_wire::switch::PortHandle;
@@ -31,6 +32,8 @@ pub enum Request {
         /// Takes the bytes.
         reply: SyncSender<[u8; 8]>,
     },
+    /// What the driver left behind at its last goodbye.
+    Findings(SyncSender<Option<Findings>>),
 }
 
 /// Requests to one engine that may wait; a vCPU that is faster than its NIC is held up here.
@@ -139,6 +142,9 @@ impl Engine {
                     let n = len.min(bytes.len());
                     self.nic.bar_read(now, offset, &mut bytes[..n]);
                     let _ = reply.try_send(bytes);
+                }
+                Request::Findings(reply) => {
+                    let _ = reply.try_send(self.nic.core.hca.findings.clone());
                 }
             }
         }

@@ -7,12 +7,14 @@ mod spec;
 mod wake;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use log::{error, info};
+use rocinante_device::mlx5::leak::Findings;
 use rocinante_device::mlx5::{GuestPayload, NicConfig};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown};
 use rocinante_wire::capture::Capture;
@@ -20,10 +22,13 @@ use rocinante_wire::switch::{Links, Wake};
 use rocinante_wire::time::Time;
 
 pub use engine::Engine;
-use engine::Mailbox;
+use engine::{Mailbox, Request};
 use model::Model;
 pub use spec::NicSpec;
 use wake::Doorbell;
+
+/// An engine answers within microseconds; one that does not has ended.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// MSI-X vectors of a NIC.
 const VECTORS: u16 = 64;
@@ -69,7 +74,7 @@ struct Served {
 /// NICs being served, until it is stopped or dropped.
 pub struct Server {
     nics: Vec<Served>,
-    capture: Option<Capture>,
+    capture: Mutex<Option<Capture>>,
     shutdown: Shutdown,
 }
 
@@ -90,24 +95,42 @@ impl Server {
         let links: Links<GuestPayload> = Links::new();
         let shutdown = Shutdown::new().context("shutdown eventfd")?;
         let clock = Clock::start();
-        let mut server = Server {
-            nics: Vec::new(),
-            capture,
-            shutdown,
-        };
+        let mut nics = Vec::new();
         for (spec, listener) in specs.iter().zip(listeners) {
-            let switch = links.get(&spec.link, server.capture.as_ref());
-            let served = serve_one(spec, listener, &server.shutdown, clock, |waker| {
+            let switch = links.get(&spec.link, capture.as_ref());
+            let served = serve_one(spec, listener, &shutdown, clock, |waker| {
                 switch.add_port(&spec.name(), waker)
             })?;
-            server.nics.push(served);
+            nics.push(served);
         }
-        Ok(server)
+        Ok(Server {
+            nics,
+            capture: Mutex::new(capture),
+            shutdown,
+        })
     }
 
     /// The NICs, as they were asked for.
     pub fn specs(&self) -> impl Iterator<Item = &NicSpec> {
         self.nics.iter().map(|served| &served.spec)
+    }
+
+    /// What the driver of the `n`th NIC left behind at its last goodbye; `None` if there was none
+    /// since it came, or no such NIC.
+    pub fn findings(&self, n: usize) -> Option<Findings> {
+        let (reply, answer) = sync_channel(1);
+        let asked = self.nics.get(n)?.mailbox.post(Request::Findings(reply));
+        asked.then(|| answer.recv_timeout(ANSWER).ok()?)?
+    }
+
+    /// Completes the capture, if there is one. Traffic goes on without.
+    pub fn finish_capture(&self) -> Result<()> {
+        let capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(capture) = capture {
+            let stats = capture.finish().context("capture")?;
+            info!("{stats:?}");
+        }
+        Ok(())
     }
 
     /// Ends all: sockets are removed, the capture is complete.
@@ -123,11 +146,7 @@ impl Server {
                 result = result.and(ended);
             }
         }
-        if let Some(capture) = self.capture.take() {
-            let stats = capture.finish().context("capture")?;
-            info!("{stats:?}");
-        }
-        result
+        result.and(self.finish_capture())
     }
 
     fn end(&self) {

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use rocinante_device::mlx5::{Input, bar};
 use rocinante_dma::MemoryMap;
 use rocinante_pci::{DeviceModel, ResetKind};
 
-use super::Clock;
+use super::{ANSWER, Clock};
 use super::engine::{Mailbox, Request};
-
-/// The engine answers within microseconds; one that does not has ended.
-const ANSWER: Duration = Duration::from_secs(4);
 
 /// Hands over to an engine.
 pub struct Model {

@@ -1,0 +1,87 @@
+//! The fabric that this program is about: emulated mlx5 NICs on one switch, served from within this process.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::serve::{NicSpec, Server, sockets_in};
+
+use super::demo::Fabric;
+use super::endpoint;
+use super::guest::{Guest, GuestConfig};
+
+/// NICs being served.
+pub struct Emulated {
+    server: Server,
+    sockets: Vec<PathBuf>,
+    capture: Option<PathBuf>,
+    // Holds the sockets.
+    _folder: tempfile::TempDir,
+}
+
+impl Emulated {
+    /// Serves `count` NICs; every frame between them goes to `capture` too.
+    pub fn start(count: usize, capture: Option<&Path>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rocinante-nics-").tempdir()?;
+        let sockets = sockets_in(folder.path(), count);
+        let specs: Vec<NicSpec> = sockets.iter().cloned().map(NicSpec::new).collect();
+        if let Some(parent) = capture.and_then(Path::parent) {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        Ok(Self {
+            server: Server::start(&specs, capture)?,
+            sockets,
+            capture: capture.map(Path::to_owned),
+            _folder: folder,
+        })
+    }
+
+    /// The NICs.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Their vfio-user sockets.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
+    }
+}
+
+impl Fabric for Emulated {
+    fn attach(&self, guest: usize, config: GuestConfig) -> GuestConfig {
+        match self.sockets.get(guest) {
+            Some(socket) => config.nic(socket),
+            None => config,
+        }
+    }
+
+    fn load(&self, guest: &Guest) -> Result<()> {
+        endpoint::load_mlx5(guest)
+    }
+
+    fn unload(&self, guest: &Guest) -> Result<()> {
+        endpoint::unload_mlx5(guest)
+    }
+
+    fn leftovers(&self, guest: usize) -> Result<Vec<String>> {
+        let findings = self
+            .server
+            .findings(guest)
+            .context("the NIC has not seen its driver go")?;
+        let mut left: Vec<String> = findings
+            .leaked_objects
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        if findings.leaked_pages != 0 {
+            left.push(format!("{} pages", findings.leaked_pages));
+        }
+        Ok(left)
+    }
+
+    fn capture(&self) -> Result<Option<PathBuf>> {
+        self.server.finish_capture()?;
+        Ok(self.capture.clone())
+    }
+}
