@@ -4,9 +4,18 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
+
+/// Versions that nobody has used for so long are not missed.
+const DISUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Logs are kept of so many runs; captures are large.
+const RUNS_KEPT: usize = 8;
+/// A run takes less.
+const RUN_OVER: Duration = Duration::from_secs(3600);
 
 /// The cache folder.
 #[derive(Clone, Debug)]
@@ -47,13 +56,14 @@ impl Cache {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let place = self.root.join(format!("{name}-{:016x}", fnv1a(recipe)));
-        if place.is_dir() {
+        if self.is_there(&place) {
             return Ok(place);
         }
         let _lock = self.lock(name)?;
-        if place.is_dir() {
+        if self.is_there(&place) {
             return Ok(place);
         }
+        self.drop_disused(name)?;
         let aside = self.root.join(format!("{name}.part"));
         remove(&aside)?;
         fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
@@ -61,6 +71,59 @@ impl Cache {
         fs::rename(&aside, &place)
             .with_context(|| format!("cannot rename to {}", place.display()))?;
         Ok(place)
+    }
+
+    /// Whether an entry is complete. If so, it is marked as used just now.
+    fn is_there(&self, place: &Path) -> bool {
+        let Ok(folder) = File::open(place) else {
+            return false;
+        };
+        // Another user's cache can be read but not marked.
+        let _ = folder.set_modified(SystemTime::now());
+        true
+    }
+
+    /// Removes the versions of `name` that nobody has used for a month.
+    fn drop_disused(&self, name: &str) -> Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let is_version = entry
+                .file_name()
+                .to_str()
+                .and_then(|file| file.strip_prefix(name)?.strip_prefix('-'))
+                .is_some_and(|version| version.len() == 16);
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if is_version && age > DISUSED {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of a folder for the logs of a new run, yet to be made. Of those of earlier runs the newest few stay.
+    pub fn run_folder(&self) -> Result<PathBuf> {
+        let runs = self.root.join("runs");
+        fs::create_dir_all(&runs).with_context(|| format!("cannot make {}", runs.display()))?;
+        let _lock = self.lock("runs")?;
+        let mut old: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&runs)? {
+            let entry = entry?;
+            old.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        old.sort();
+        for (modified, path) in old.iter().rev().skip(RUNS_KEPT) {
+            // One that is written to at this moment is another's.
+            if modified.elapsed().unwrap_or_default() > RUN_OVER {
+                remove(path)?;
+            }
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // Runs of one process differ too.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(runs.join(format!("{}-{}-{count}", now.as_secs(), std::process::id())))
     }
 
     /// Holds the lock of `name` until the answer is dropped.
@@ -102,7 +165,7 @@ fn fnv1a(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn fnv_of_the_published_vectors() {
@@ -152,6 +215,43 @@ mod tests {
         let one = cache.entry("thing", "v1", |_| Ok(())).unwrap();
         let two = cache.entry("thing", "v2", |_| Ok(())).unwrap();
         assert_ne!(one, two);
+    }
+
+    fn age(path: &Path, by: Duration) {
+        let then = SystemTime::now() - by;
+        File::open(path).unwrap().set_modified(then).unwrap();
+    }
+
+    #[test]
+    fn disused_versions_go_and_used_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(folder.path())).unwrap();
+        let [disused, used, other] = ["thing", "thing", "thing-else"].map(|name| {
+            let recipe = format!("v{}", fs::read_dir(folder.path()).unwrap().count());
+            let place = cache.entry(name, &recipe, |_| Ok(())).unwrap();
+            age(&place, DISUSED + Duration::from_secs(1));
+            (place, recipe)
+        });
+        cache.entry("thing", &used.1, |_| Ok(())).unwrap();
+        cache.entry("thing", "new", |_| Ok(())).unwrap();
+        assert!(!disused.0.exists());
+        assert!(used.0.exists() && other.0.exists());
+    }
+
+    #[test]
+    fn the_newest_runs_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(folder.path())).unwrap();
+        let runs = folder.path().join("runs");
+        for hours in 1..20_u32 {
+            let run = runs.join(hours.to_string());
+            fs::create_dir_all(&run).unwrap();
+            age(&run, RUN_OVER * hours + Duration::from_secs(60));
+        }
+        let new = cache.run_folder().unwrap();
+        assert_ne!(new, cache.run_folder().unwrap());
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), RUNS_KEPT);
+        assert!(runs.join("1").exists() && !runs.join("19").exists());
     }
 
     #[test]

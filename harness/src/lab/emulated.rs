@@ -22,7 +22,9 @@ pub struct Emulated {
 impl Emulated {
     /// Serves `count` NICs; every frame between them goes to `capture` too.
     pub fn start(count: usize, capture: Option<&Path>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("rocinante-nics-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("rocinante-nics-")
+            .tempdir()?;
         let sockets = sockets_in(folder.path(), count);
         let specs: Vec<NicSpec> = sockets.iter().cloned().map(NicSpec::new).collect();
         if let Some(parent) = capture.and_then(Path::parent) {

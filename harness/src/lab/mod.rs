@@ -10,6 +10,7 @@ mod cpio;
 mod debian;
 pub mod demo;
 mod dmesg;
+mod emulated;
 mod endpoint;
 mod guest;
 mod host;
@@ -19,7 +20,6 @@ mod kvm;
 mod progress;
 mod qemu;
 mod report;
-mod emulated;
 mod rxe;
 mod signals;
 mod sources;
@@ -31,13 +31,14 @@ use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 pub use cache::Cache;
 pub use console::attach as attach_console;
 pub use dmesg::complaints;
+pub use emulated::Emulated;
 pub use endpoint::{Endpoint, configure, load_mlx5, unload_mlx5};
 pub use guest::{Guest, GuestConfig, Job, Output};
 pub use host::{Host, display};
@@ -45,7 +46,6 @@ pub use kernel::{Kernel, Series};
 pub use progress::Progress;
 pub use qemu::{Accelerator, Qemu};
 pub use report::{Figure, Report, TestResult};
-pub use emulated::Emulated;
 pub use rxe::Rxe;
 pub use signals::end_guests_on_signals;
 pub use tree::Tree;
@@ -109,7 +109,7 @@ impl Lab {
         };
         let logs = match &config.logs {
             Some(folder) => folder.clone(),
-            None => cache.root().join("runs").join(run_name()),
+            None => cache.run_folder()?,
         };
         Ok(Self {
             qemu,
@@ -186,14 +186,6 @@ pub fn tshark(config: &LabConfig, progress: &Progress) -> Result<Command> {
     let cache = Cache::open(config.cache.as_deref())?;
     let mirror = || debian::mirror(config.mirror.as_deref(), &host, progress);
     wireshark::command(&cache, mirror, &host, progress).context("no tshark")
-}
-
-/// Names of runs sort by time, and no two at a time are the same.
-fn run_name() -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    format!("{}-{}", now.as_secs(), std::process::id())
 }
 
 /// Puts archives one behind the other, as the kernel takes them.
