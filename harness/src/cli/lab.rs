@@ -157,6 +157,9 @@ fn prepare(lab: &Lab, shell: bool) -> Result<ExitCode> {
 
 fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<ExitCode> {
     progress.say(&format!("logs and capture: {}", lab.logs().display()));
+    std::fs::create_dir_all(lab.logs())
+        .with_context(|| format!("cannot make {}", lab.logs().display()))?;
+    lab::log_to(&lab.logs().join("nics.log"))?;
     let fabric: Box<dyn Fabric> = match arguments.nics {
         Nics::Emulated => Box::new(Emulated::start(2, Some(&lab.logs().join("link0.pcapng")))?),
         Nics::Rxe => Box::new(Rxe::new()?),

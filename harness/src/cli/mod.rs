@@ -6,6 +6,9 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use env_logger::{Env, Target};
+
+use crate::lab::LogSink;
 
 /// A RoCE NIC that isn't there: serves emulated ConnectX adapters to virtual machines
 #[derive(Debug, Parser)]
@@ -25,7 +28,11 @@ enum Command {
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    if matches!(arguments.command, Command::Lab(_)) {
+        logger.target(Target::Pipe(Box::new(LogSink)));
+    }
+    logger.init();
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
