@@ -1,6 +1,6 @@
 //! QUERY_PAGES, MANAGE_PAGES, and the events that ask for more pages.
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use rocinante_firmware_cmd::checks;
 use rocinante_firmware_cmd::mlx5::hca::{
     ManagePagesIn, ManagePagesOut, QueryPagesIn, QueryPagesOut,
@@ -130,7 +130,7 @@ pub fn request_pages(nic: &mut Nic) {
         return;
     }
     if let Some(ask) = core.hca.pages.request(regular) {
-        info!(target: "mlx5::page", "asking for {ask} pages, {} owned", core.hca.pages.owned());
+        debug!(target: "mlx5::page", "asking for {ask} pages, {} owned", core.hca.pages.owned());
         core.event(Eqe::page_request(ask.min(i32::MAX as u64) as i32));
     }
 }

@@ -138,7 +138,8 @@ impl References {
 fn hold_fixed(core: &mut Core, qpc: &Qpc<&[u8]>) -> Result<(), CmdError> {
     let srqn = (qpc.rq_type() == RQ_TYPE_SRQ).then(|| qpc.srqn_rmpn_xrqn());
     let xrcd = (qpc.xrcd() != 0).then(|| qpc.xrcd());
-    if !core.resources.uars.contains(qpc.uar_page()) {
+    // An XRC target QP has no send queue, and no doorbell for one.
+    if !qpc.no_sq() && !core.resources.uars.contains(qpc.uar_page()) {
         return Err(CREATE_UAR);
     }
     if srqn.is_some_and(|srqn| !core.srqs.contains(srqn)) {
