@@ -105,6 +105,12 @@ const TESTS: &[(&str, Test)] = &[
     ("ibv_ud_pingpong", |run| {
         run.pingpong("ibv_ud_pingpong -c -s 1024")
     }),
+    // Before those that leave the capture with much to write.
+    ("ib_write_lat", |run| {
+        let ceiling = run.floors.write_latency;
+        run.latency("ib_write_lat", 8, ceiling)
+    }),
+    ("ib_send_lat", |run| run.latency("ib_send_lat", 8, None)),
     ("ib_write_bw", |run| {
         let floor = run.floors.write_bandwidth;
         run.bandwidth("ib_write_bw", 65536, 2000, floor)
@@ -118,11 +124,6 @@ const TESTS: &[(&str, Test)] = &[
     ("ib_atomic_bw", |run| {
         run.bandwidth("ib_atomic_bw", 8, 2000, None)
     }),
-    ("ib_write_lat", |run| {
-        let ceiling = run.floors.write_latency;
-        run.latency("ib_write_lat", 8, ceiling)
-    }),
-    ("ib_send_lat", |run| run.latency("ib_send_lat", 8, None)),
     ("reload", |run| run.reload()),
     ("ibv_rc_pingpong after reload", |run| {
         run.pingpong("ibv_rc_pingpong -c -s 8192")
