@@ -28,6 +28,7 @@ use sq::Sq;
 use steering::Steering;
 use tir::{Rqt, Tir, Tis};
 
+use super::core::NicFrame;
 use super::table::{Numbers, Table};
 
 /// State of an SQ or RQ.
@@ -126,6 +127,10 @@ pub struct Eth {
     pub steering: Steering,
     /// Dropped frames.
     pub discards: Discards,
+    /// How many TIRs get looped back frames.
+    pub loopback_tirs: usize,
+    /// Frames on their way back.
+    looped: VecDeque<NicFrame>,
     /// Send queues that stopped with work left.
     pub waiting: VecDeque<u32>,
     tx: tx::Scratch,
@@ -147,6 +152,8 @@ impl Eth {
             tis_numbers: Numbers::new(1, 1 << 12),
             steering: Steering::default(),
             discards: Discards::default(),
+            loopback_tirs: 0,
+            looped: VecDeque::new(),
             waiting: VecDeque::new(),
             tx: tx::Scratch::default(),
             rx: rx::Scratch::default(),

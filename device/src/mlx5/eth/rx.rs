@@ -30,6 +30,15 @@ pub(super) struct Scratch {
 
 /// Receives a frame that is no RoCE frame for this NIC.
 pub fn receive(core: &mut Core, frame: &NicFrame) {
+    accept(core, frame, false);
+}
+
+/// Receives a frame that this NIC sent to itself.
+pub(super) fn receive_looped(core: &mut Core, frame: &NicFrame) {
+    accept(core, frame, true);
+}
+
+fn accept(core: &mut Core, frame: &NicFrame, looped: bool) {
     if !core.bus_master {
         return;
     }
@@ -97,6 +106,9 @@ pub fn receive(core: &mut Core, frame: &NicFrame) {
         let Some(tir) = core.eth.tirs.get(delivery.tirn) else {
             continue;
         };
+        if looped && !tir.loopback {
+            continue;
+        }
         if let Some((rqn, hash)) = tir.select(&packet.headers, &core.eth.rqts) {
             deliver(
                 core,

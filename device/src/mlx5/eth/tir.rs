@@ -40,6 +40,9 @@ pub struct Tir {
     pub hasher: Hasher,
     /// Transport domain.
     pub transport_domain: u32,
+    /// It gets frames that this NIC sends to itself. Only MODIFY_TIR sets it (Linux' self test):
+    /// FreeBSD never blocks loopback, and must not hear itself all the same.
+    pub loopback: bool,
 }
 
 impl Tir {

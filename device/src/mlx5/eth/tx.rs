@@ -2,13 +2,14 @@
 //! Source: reference of the interface, "TX path".
 
 use log::debug;
+use rocinante_wire::MacAddr;
 use rocinante_wire::buf::Buf;
 use rocinante_wire::frame::Frame;
 
 use super::headers::Headers;
 use super::segment::{self, Data, MAX_DATA, SendRequest};
 use super::sq::{Fetched, MAX_WQE};
-use super::{Fault, NO_USER_INDEX, QueueState};
+use super::{Fault, NO_USER_INDEX, QueueState, rx};
 use crate::mlx5::core::Core;
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
 use crate::mlx5::mkey::Rights;
@@ -45,7 +46,7 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
     let mut scratch = std::mem::take(&mut core.eth.tx);
     let start = core.out.wire.len();
     while step(core, sqn, &mut scratch) {
-        if core.out.wire.len() - start >= BUDGET {
+        if core.out.wire.len() - start + core.eth.looped.len() >= BUDGET {
             if let Some(sq) = core.eth.sqs.get_mut(sqn) {
                 sq.waiting = true;
                 core.eth.waiting.push_back(sqn);
@@ -54,6 +55,9 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
         }
     }
     core.eth.tx = scratch;
+    while let Some(frame) = core.eth.looped.pop_front() {
+        rx::receive_looped(core, &frame);
+    }
 }
 
 /// Goes on with a send queue that stopped. To be called when the frames made so far are gone. False
@@ -209,19 +213,28 @@ fn send(
         buffers,
         out,
         port,
+        vport,
         vport_counters,
+        eth,
         ..
     } = core;
     let data = Data::new(mem, inline, pieces);
+    let looping = eth.loopback_tirs > 0 && !vport.disable_uc_local_lb;
     let emit = |buf: Buf, headers: &Headers| {
         let len = buf.len();
-        port.counters.transmitted.count(&headers.dmac, len);
         match headers.dmac {
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => &mut vport_counters.transmitted_eth_broadcast,
             [first, ..] if first & 1 != 0 => &mut vport_counters.transmitted_eth_multicast,
             _ => &mut vport_counters.transmitted_eth_unicast,
         }
         .count(len);
+        let to = MacAddr::from(headers.dmac);
+        if looping && (vport.permanent == to || vport.uc_list.contains(&to)) {
+            vport_counters.local_loopback.count(len);
+            eth.looped.push_back(Frame::from_buf(buf));
+            return;
+        }
+        port.counters.transmitted.count(&headers.dmac, len);
         out.wire.push_back(Frame::from_buf(buf));
     };
     let max_frame = usize::from(crate::mlx5::port::MAX_MTU) - 4;

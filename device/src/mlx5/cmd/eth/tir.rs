@@ -96,6 +96,7 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
             disposition,
             hasher,
             transport_domain,
+            loopback: false,
         },
     );
     CreateTirOut::new(output).set_tirn(tirn);
@@ -104,16 +105,18 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
 
 pub(super) fn modify_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     let view = ModifyTirIn::new(input);
-    let tir = nic
-        .core
-        .eth
-        .tirs
-        .get_mut(view.tirn())
-        .ok_or(MODIFY_NO_TIR)?;
+    let eth = &mut nic.core.eth;
+    let tir = eth.tirs.get_mut(view.tirn()).ok_or(MODIFY_NO_TIR)?;
     if view.bitmask().hash() {
         tir.hasher = hasher(view.tirc()).ok_or(MODIFY_FUNCTION)?;
     }
-    // Nothing is looped back and nothing is merged, whatever `self_lb_en` and `packet_merge` say.
+    if view.bitmask().self_lb_en() {
+        // Bit 0 blocks unicast, bit 1 multicast, of which nothing is looped back.
+        let loopback = view.tirc().self_lb_block() & 1 == 0;
+        let before = std::mem::replace(&mut tir.loopback, loopback);
+        eth.loopback_tirs = eth.loopback_tirs + usize::from(loopback) - usize::from(before);
+    }
+    // Nothing is merged, whatever `packet_merge` says.
     Ok(())
 }
 
@@ -127,6 +130,7 @@ pub(super) fn destroy_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     core.resources
         .transport_domains
         .release(tir.transport_domain);
+    core.eth.loopback_tirs -= usize::from(tir.loopback);
     match tir.disposition {
         Disposition::Direct(rqn) => core.eth.rqs.release(rqn),
         Disposition::Indirect(rqtn) => core.eth.rqts.release(rqtn),
