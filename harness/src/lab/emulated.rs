@@ -9,6 +9,7 @@ use crate::serve::{NicSpec, Server, sockets_in};
 use super::demo::Fabric;
 use super::endpoint;
 use super::guest::{Guest, GuestConfig};
+use super::signals::Scratch;
 
 /// NICs being served.
 pub struct Emulated {
@@ -16,15 +17,13 @@ pub struct Emulated {
     sockets: Vec<PathBuf>,
     capture: Option<PathBuf>,
     // Holds the sockets.
-    _folder: tempfile::TempDir,
+    _folder: Scratch,
 }
 
 impl Emulated {
     /// Serves `count` NICs; every frame between them goes to `capture` too.
     pub fn start(count: usize, capture: Option<&Path>) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("rocinante-nics-")
-            .tempdir()?;
+        let folder = Scratch::new()?;
         let sockets = sockets_in(folder.path(), count);
         let specs: Vec<NicSpec> = sockets.iter().cloned().map(NicSpec::new).collect();
         if let Some(parent) = capture.and_then(Path::parent) {

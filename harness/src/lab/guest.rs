@@ -16,7 +16,7 @@ use super::base64;
 use super::host::display;
 use super::kernel::Kernel;
 use super::qemu::{Accelerator, Qemu};
-use super::signals;
+use super::signals::{self, Scratch};
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ pub struct Guest {
     console_log: PathBuf,
     command_line: String,
     // Holds the sockets.
-    _folder: tempfile::TempDir,
+    _folder: Scratch,
 }
 
 /// The host's end of the agent port.
@@ -120,7 +120,7 @@ impl Guest {
         deadline: Duration,
     ) -> Result<Self> {
         let started = Instant::now();
-        let folder = tempfile::Builder::new().prefix("rocinante-").tempdir()?;
+        let folder = Scratch::new()?;
         let port = folder.path().join("agent");
         let listener = UnixListener::bind(&port)?;
         listener.set_nonblocking(true)?;

@@ -7,20 +7,19 @@ use anyhow::Result;
 
 use super::demo::Fabric;
 use super::guest::{Guest, GuestConfig};
+use super::signals::Scratch;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The wire, a UNIX socket between two QEMUs.
 pub struct Rxe {
-    folder: tempfile::TempDir,
+    folder: Scratch,
 }
 
 impl Rxe {
     /// A new wire.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("rocinante-wire-")
-            .tempdir()?;
+        let folder = Scratch::new()?;
         Ok(Self { folder })
     }
 }

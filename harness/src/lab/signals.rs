@@ -1,6 +1,8 @@
-//! Ends the guests when the program is told to end, so that none outlives it.
+//! Ends the guests when the program is told to end, so that neither they nor their sockets outlive it.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use anyhow::Result;
@@ -9,10 +11,39 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static WATCH: Once = Once::new();
 
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn running() -> MutexGuard<'static, BTreeSet<u32>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&RUNNING)
+}
+
+/// A folder for sockets, with a short path, removed when dropped or when a signal ends the program.
+#[derive(Debug)]
+pub(super) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    /// A new one.
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rocinante-").tempdir()?;
+        lock(&FOLDERS).insert(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        lock(&FOLDERS).remove(self.0.path());
+    }
 }
 
 /// A child process that is ended with us.
@@ -45,9 +76,27 @@ fn watch() -> Result<()> {
                         let _ = kill_process(pid, Signal::KILL);
                     }
                 }
+                for folder in lock(&FOLDERS).iter() {
+                    // Only sockets are in there; nothing is lost if one stays.
+                    let _ = std::fs::remove_dir_all(folder);
+                }
                 // As a shell reports a process that a signal ended.
                 std::process::exit(128 + signal);
             }
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_folder_goes_with_its_owner() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().to_owned();
+        assert!(path.is_dir() && lock(&FOLDERS).contains(&path));
+        drop(scratch);
+        assert!(!path.exists() && !lock(&FOLDERS).contains(&path));
+    }
 }
