@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use rq::Rq;
 use sq::Sq;
 use steering::Steering;
-use tir::{Rqt, Tir, Tis};
+use tir::{Loopback, Rqt, Tir, Tis};
 
 use super::core::NicFrame;
 use super::table::{Numbers, Table};
@@ -127,8 +127,8 @@ pub struct Eth {
     pub steering: Steering,
     /// Dropped frames.
     pub discards: Discards,
-    /// How many TIRs get looped back frames.
-    pub loopback_tirs: usize,
+    /// How many TIRs get frames to its own addresses back, and to groups.
+    loopback_tirs: (usize, usize),
     /// Frames on their way back.
     looped: VecDeque<NicFrame>,
     /// Send queues that stopped with work left.
@@ -152,12 +152,21 @@ impl Eth {
             tis_numbers: Numbers::new(1, 1 << 12),
             steering: Steering::default(),
             discards: Discards::default(),
-            loopback_tirs: 0,
+            loopback_tirs: (0, 0),
             looped: VecDeque::new(),
             waiting: VecDeque::new(),
             tx: tx::Scratch::default(),
             rx: rx::Scratch::default(),
         }
+    }
+
+    /// The loopback of a TIR changed.
+    pub fn count_loopback(&mut self, before: Loopback, after: Loopback) {
+        let (unicast, multicast) = self.loopback_tirs;
+        self.loopback_tirs = (
+            unicast + usize::from(after.unicast) - usize::from(before.unicast),
+            multicast + usize::from(after.multicast) - usize::from(before.multicast),
+        );
     }
 }
 

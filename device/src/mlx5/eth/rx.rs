@@ -106,7 +106,11 @@ fn accept(core: &mut Core, frame: &NicFrame, looped: bool) {
         let Some(tir) = core.eth.tirs.get(delivery.tirn) else {
             continue;
         };
-        if looped && !tir.loopback {
+        let wanted = match packet.headers.dmac[0] & 1 {
+            0 => tir.loopback.unicast,
+            _ => tir.loopback.multicast,
+        };
+        if looped && !wanted {
             continue;
         }
         if let Some((rqn, hash)) = tir.select(&packet.headers, &core.eth.rqts) {

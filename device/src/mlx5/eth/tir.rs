@@ -32,6 +32,26 @@ pub enum Disposition {
     Indirect(u32),
 }
 
+/// `self_lb_block`. The name says the opposite of what both kernel drivers mean: Linux sets a bit to
+/// let frames come back (`mlx5e_refresh_tirs`, `MLX5_QP_FLAG_TIR_ALLOW_SELF_LB_UC`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loopback {
+    /// Bit 0: frames to one of its own addresses.
+    pub unicast: bool,
+    /// Bit 1: frames to groups.
+    pub multicast: bool,
+}
+
+impl Loopback {
+    /// From the field.
+    pub fn from_bits(bits: u8) -> Loopback {
+        Loopback {
+            unicast: bits & 1 != 0,
+            multicast: bits & 2 != 0,
+        }
+    }
+}
+
 /// Transport interface, receive.
 pub struct Tir {
     /// Where packets go.
@@ -40,9 +60,8 @@ pub struct Tir {
     pub hasher: Hasher,
     /// Transport domain.
     pub transport_domain: u32,
-    /// It gets frames that this NIC sends to itself. Only MODIFY_TIR sets it (Linux' self test):
-    /// FreeBSD never blocks loopback, and must not hear itself all the same.
-    pub loopback: bool,
+    /// Which frames of this NIC itself it gets.
+    pub loopback: Loopback,
 }
 
 impl Tir {

@@ -219,17 +219,23 @@ fn send(
         ..
     } = core;
     let data = Data::new(mem, inline, pieces);
-    let looping = eth.loopback_tirs > 0 && !vport.disable_uc_local_lb;
+    let loop_unicast = eth.loopback_tirs.0 > 0 && !vport.disable_uc_local_lb;
+    let loop_multicast = eth.loopback_tirs.1 > 0 && !vport.disable_mc_local_lb;
     let emit = |buf: Buf, headers: &Headers| {
         let len = buf.len();
+        let group = headers.dmac[0] & 1 != 0;
         match headers.dmac {
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => &mut vport_counters.transmitted_eth_broadcast,
-            [first, ..] if first & 1 != 0 => &mut vport_counters.transmitted_eth_multicast,
+            _ if group => &mut vport_counters.transmitted_eth_multicast,
             _ => &mut vport_counters.transmitted_eth_unicast,
         }
         .count(len);
         let to = MacAddr::from(headers.dmac);
-        if looping && (vport.permanent == to || vport.uc_list.contains(&to)) {
+        let own = || vport.permanent == to || vport.uc_list.contains(&to);
+        if group && loop_multicast {
+            vport_counters.local_loopback.count(len);
+            eth.looped.push_back(Frame::from_buf(buf.duplicate()));
+        } else if !group && loop_unicast && own() {
             vport_counters.local_loopback.count(len);
             eth.looped.push_back(Frame::from_buf(buf));
             return;

@@ -8,7 +8,7 @@ use rocinante_firmware_cmd::mlx5::eth::{
 
 use crate::mlx5::cmd::CmdError;
 use crate::mlx5::eth::rss::Hasher;
-use crate::mlx5::eth::tir::{Disposition, Rqt, Tir};
+use crate::mlx5::eth::tir::{Disposition, Loopback, Rqt, Tir};
 use crate::mlx5::nic::Nic;
 
 checks! {
@@ -84,6 +84,7 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
         Disposition::Indirect(rqtn) if !core.eth.rqts.contains(rqtn) => return Err(NO_RQT),
         _ => {}
     }
+    let loopback = Loopback::from_bits(tirc.self_lb_block());
     let tirn = core.eth.tir_numbers.alloc().ok_or(LIMIT)?;
     let _ = core.resources.transport_domains.hold(transport_domain);
     let _ = match disposition {
@@ -96,9 +97,10 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
             disposition,
             hasher,
             transport_domain,
-            loopback: false,
+            loopback,
         },
     );
+    core.eth.count_loopback(Loopback::default(), loopback);
     CreateTirOut::new(output).set_tirn(tirn);
     Ok(())
 }
@@ -111,10 +113,9 @@ pub(super) fn modify_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         tir.hasher = hasher(view.tirc()).ok_or(MODIFY_FUNCTION)?;
     }
     if view.bitmask().self_lb_en() {
-        // Bit 0 blocks unicast, bit 1 multicast, of which nothing is looped back.
-        let loopback = view.tirc().self_lb_block() & 1 == 0;
+        let loopback = Loopback::from_bits(view.tirc().self_lb_block());
         let before = std::mem::replace(&mut tir.loopback, loopback);
-        eth.loopback_tirs = eth.loopback_tirs + usize::from(loopback) - usize::from(before);
+        eth.count_loopback(before, loopback);
     }
     // Nothing is merged, whatever `packet_merge` says.
     Ok(())
@@ -130,7 +131,7 @@ pub(super) fn destroy_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     core.resources
         .transport_domains
         .release(tir.transport_domain);
-    core.eth.loopback_tirs -= usize::from(tir.loopback);
+    core.eth.count_loopback(tir.loopback, Loopback::default());
     match tir.disposition {
         Disposition::Direct(rqn) => core.eth.rqs.release(rqn),
         Disposition::Indirect(rqtn) => core.eth.rqts.release(rqtn),
