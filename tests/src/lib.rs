@@ -1,2 +1,6 @@
-//! placeholder
+//! What the whole-system tests share: fabrics of NICs in virtual time with queue pairs on them, patterns in memory, and
+//! waiting for completions.
 
+pub mod world;
+
+pub use world::{End, Payload, World, run_id};

@@ -1,0 +1,260 @@
+//! Real guests: unmodified Linux drivers in QEMU on emulated NICs. The proof that counts.
+//!
+//! What they need (QEMU, a kernel, tools) is prepared in the user's cache folder as the demo does.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocinante_harness::lab::demo::{self, Demo, Fabric, Floors};
+use rocinante_harness::lab::{
+    self, Emulated, Endpoint, Guest, GuestConfig, Lab, LabConfig, Progress, complaints,
+};
+
+/// One pair of guests at a time: the machine may have no more than two processors.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lab(name: &str) -> Lab {
+    let config = LabConfig {
+        logs: Some(logs(name)),
+        ..LabConfig::default()
+    };
+    Lab::prepare(&config, &Progress::shown()).unwrap_or_else(|error| panic!("lab: {error:#}"))
+}
+
+/// Where the logs of a test are to be found when it has failed.
+fn logs(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// `cargo lab demo`, whole: every tool of its table, the driver reloaded three times without a
+/// page or object left, and no complaint in the guests' kernel logs.
+#[test]
+fn the_demo_passes() {
+    let _alone = alone();
+    let lab = lab("demo");
+    let fabric = Emulated::start(2, None).expect("NICs");
+    let Demo { report, guests } =
+        demo::run(&lab, &fabric, Floors::default(), &Progress::shown());
+    println!("{}", report.table());
+    drop(guests);
+    assert!(report.ok, "logs: {}\n{}", lab.logs().display(), report.table());
+}
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+
+/// Two guests with their NICs configured.
+struct Pair<'a> {
+    lab: &'a Lab,
+    fabric: &'a Emulated,
+    guests: Vec<Guest>,
+    ends: Vec<Endpoint>,
+    port: u16,
+}
+
+impl<'a> Pair<'a> {
+    fn boot(lab: &'a Lab, fabric: &'a Emulated) -> Self {
+        let mut pair = Pair { lab, fabric, guests: Vec::new(), ends: Vec::new(), port: 20000 };
+        let configs = [0, 1].map(|n| pair.config(n));
+        for (n, guest) in lab.boot_all(&configs).into_iter().enumerate() {
+            pair.guests.push(guest.unwrap_or_else(|error| panic!("guest {n}: {error:#}")));
+        }
+        pair.ends = vec![pair.configure(0), pair.configure(1)];
+        pair
+    }
+
+    fn config(&self, n: usize) -> GuestConfig {
+        self.fabric.attach(n, GuestConfig::new(["alice", "bob"][n]))
+    }
+
+    fn configure(&self, n: usize) -> Endpoint {
+        let guest = &self.guests[n];
+        self.fabric.load(guest).unwrap_or_else(|error| panic!("driver: {error:#}"));
+        lab::configure(guest, ADDRESSES[n]).unwrap_or_else(|error| panic!("NIC: {error:#}"))
+    }
+
+    /// Runs `tool` as server in the second guest and as client in the first; `device` is the
+    /// option that names the RDMA device, the GID index goes to `gid`.
+    fn run(&mut self, tool: &str, device: &str, gid: &str) -> String {
+        self.port += 1;
+        let command = |end: &Endpoint, port: u16| {
+            format!("{tool} -p {port} {device} {} {gid} {}", end.device, end.gid_index)
+        };
+        let port = self.port;
+        let server = self.guests[1].spawn(&command(&self.ends[1], port)).expect("server");
+        let listening = format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
+        self.guests[1]
+            .wait_until(&listening, PATIENCE)
+            .unwrap_or_else(|error| panic!("{tool} does not listen: {error:#}"));
+        let client = format!("{} {}", command(&self.ends[0], port), ADDRESSES[1]);
+        let client = self.guests[0].exec(&client, PATIENCE).expect("client");
+        let server = server.wait(PATIENCE).expect("server ends");
+        assert!(
+            client.ok() && server.ok(),
+            "{tool}: client {}:\n{}\nserver {}:\n{}",
+            client.status,
+            client.text,
+            server.status,
+            server.text
+        );
+        client.text
+    }
+
+    fn pingpong(&mut self, options: &str) {
+        self.run(&format!("ibv_{options}"), "-d", "-g");
+    }
+
+    fn perftest(&mut self, options: &str) {
+        self.run(&format!("ib_{options} -F"), "-d", "-x");
+    }
+
+    fn assert_no_complaints(&self) {
+        for guest in &self.guests {
+            let dmesg = guest.dmesg().expect("dmesg");
+            let lines = complaints(&dmesg);
+            assert!(lines.is_empty(), "{}:\n{lines:#?}", guest.name());
+        }
+    }
+}
+
+/// A killed monitor, one that starts anew, and a guest that powers off: each time the NIC serves
+/// the next client from a clean state, and the other guest's NIC is undisturbed.
+#[test]
+fn a_nic_survives_its_monitor() {
+    let _alone = alone();
+    let lab = lab("survival");
+    let fabric = Emulated::start(2, None).expect("NICs");
+    let mut pair = Pair::boot(&lab, &fabric);
+    pair.pingpong("rc_pingpong -c -n 100");
+
+    // A crash in the middle of traffic.
+    let flood = format!("ping -f -s 4000 {}", ADDRESSES[1]);
+    let _flood = pair.guests[0].spawn(&flood).expect("ping");
+    let crashed = pair.guests.remove(0);
+    drop(crashed); // kills QEMU
+    let again = pair.lab.boot(&pair.config(0)).unwrap_or_else(|error| panic!("{error:#}"));
+    pair.guests.insert(0, again);
+    pair.ends[0] = pair.configure(0);
+    pair.pingpong("rc_pingpong -c -n 100");
+
+    // An orderly end, with the driver loaded.
+    let off = pair.guests.remove(0);
+    off.power_off(PATIENCE).unwrap_or_else(|error| panic!("power off: {error:#}"));
+    let again = pair.lab.boot(&pair.config(0)).unwrap_or_else(|error| panic!("{error:#}"));
+    pair.guests.insert(0, again);
+    pair.ends[0] = pair.configure(0);
+    pair.pingpong("rc_pingpong -c -n 100");
+    pair.assert_no_complaints();
+}
+
+/// What tshark, which knows nothing of us, reads in the capture: RoCE, with the headers that the
+/// traffic must have had, and nothing malformed. Along the way the services and options that the
+/// demo leaves out.
+#[test]
+fn an_independent_dissector_reads_the_wire() {
+    let _alone = alone();
+    let lab = lab("wire");
+    let capture = lab.logs().join("wire.pcapng");
+    let fabric = Emulated::start(2, Some(&capture)).expect("NICs");
+    let mut pair = Pair::boot(&lab, &fabric);
+    pair.pingpong("rc_pingpong -c -n 20 -m 256 -s 3000");
+    pair.pingpong("rc_pingpong -c -e -n 20");
+    pair.pingpong("uc_pingpong -c -n 20 -s 5000");
+    pair.pingpong("ud_pingpong -c -n 20 -s 1000");
+    pair.pingpong("srq_pingpong -c -n 20");
+    pair.perftest("write_bw -s 10000 -n 20");
+    pair.perftest("read_bw -s 10000 -n 20");
+    pair.perftest("write_lat -s 8 -n 20");
+    pair.perftest("atomic_bw -A FETCH_AND_ADD -n 20");
+    pair.perftest("atomic_bw -A CMP_AND_SWAP -n 20");
+    pair.perftest("send_bw -c UD -s 2000 -n 20");
+    pair.perftest("write_bw -q 8 -s 4096 -n 20");
+    // RoCE v1 and a link-local IPv6 GID: entries 0 and 1 of every table.
+    for index in [0, 1] {
+        let ends = pair.ends.clone();
+        for end in &mut pair.ends {
+            end.gid_index = index;
+        }
+        pair.pingpong("rc_pingpong -c -n 20");
+        pair.ends = ends;
+    }
+    pair.assert_no_complaints();
+    fabric.capture().expect("capture");
+    let packets = dissect(&capture);
+
+    assert!(packets.len() > 500, "{} packets", packets.len());
+    let malformed: Vec<_> = packets.iter().filter(|packet| packet.malformed).collect();
+    assert!(malformed.is_empty(), "{malformed:#?}");
+    let mut seen = BTreeMap::<u8, usize>::new();
+    for packet in &packets {
+        *seen.entry(packet.opcode).or_default() += 1;
+        // IBTA table 38: which opcode carries which header.
+        let reth = matches!(packet.opcode, 0x06 | 0x0a | 0x0b | 0x0c | 0x26 | 0x2a | 0x2b);
+        let aeth = matches!(packet.opcode, 0x0d | 0x0f | 0x10 | 0x11 | 0x12);
+        assert_eq!((packet.reth, packet.aeth), (reth, aeth), "{packet:?}");
+    }
+    println!("opcodes: {seen:#04x?}");
+    for (opcode, name) in [
+        (0x00, "RC SEND First"),
+        (0x02, "RC SEND Last"),
+        (0x04, "RC SEND Only"),
+        (0x06, "RC WRITE First"),
+        (0x08, "RC WRITE Last"),
+        (0x0a, "RC WRITE Only"),
+        (0x0c, "RC READ Request"),
+        (0x0d, "RC READ Response First"),
+        (0x0f, "RC READ Response Last"),
+        (0x11, "RC Acknowledge"),
+        (0x12, "RC Atomic Acknowledge"),
+        (0x13, "RC Compare Swap"),
+        (0x14, "RC Fetch Add"),
+        (0x20, "UC SEND First"),
+        (0x22, "UC SEND Last"),
+        (0x64, "UD SEND Only"),
+    ] {
+        assert!(seen.contains_key(&opcode), "no {name} among {seen:#04x?}");
+    }
+}
+
+/// What tshark says of one RoCE packet.
+#[derive(Debug)]
+struct Dissected {
+    opcode: u8,
+    reth: bool,
+    aeth: bool,
+    malformed: bool,
+}
+
+fn dissect(capture: &Path) -> Vec<Dissected> {
+    let output = lab::tshark(&LabConfig::default(), &Progress::shown())
+        .unwrap_or_else(|error| panic!("tshark: {error:#}"))
+        // Takes any short SEND payload for RPC-over-RDMA, and then finds it malformed.
+        .args(["--disable-protocol", "rpcordma"])
+        .args(["-Y", "infiniband || _ws.malformed", "-T", "fields", "-E", "separator=;"])
+        .args(["-e", "infiniband.bth.opcode", "-e", "infiniband.reth.dmalen"])
+        .args(["-e", "infiniband.aeth.syndrome", "-e", "_ws.malformed"])
+        .arg("-r")
+        .arg(capture)
+        .output()
+        .expect("tshark runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines()
+        .map(|line| {
+            let fields: Vec<_> = line.split(';').collect();
+            let [opcode, reth, aeth, malformed] = fields[..] else { panic!("tshark: {line:?}") };
+            Dissected {
+                opcode: opcode.parse().unwrap_or_else(|_| panic!("tshark: {line:?}")),
+                reth: !reth.is_empty(),
+                aeth: !aeth.is_empty(),
+                malformed: !malformed.is_empty(),
+            }
+        })
+        .collect()
+}
