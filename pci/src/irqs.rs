@@ -47,7 +47,7 @@ impl SetIrqs<'_> {
         Ok(self.start as u16..end as u16)
     }
 
-    /// For a kind of interrupt that this function has but never uses (INTx): any valid request is accepted.
+    /// For a kind of interrupt that this function has but never uses (INTx, errors): any valid request is accepted.
     pub(crate) fn accept(self, available: u16) -> Result<(), BadSetIrqs> {
         self.vectors(available).map(|_| ())
     }

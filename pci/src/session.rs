@@ -10,9 +10,10 @@ use rocinante_dma::{MapError, Prot};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_AUTOMASKED,
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_PCI_CONFIG_REGION_INDEX,
-    VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
-    VFIO_PCI_ROM_REGION_INDEX, VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS,
-    VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
+    VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS,
+    VFIO_PCI_NUM_REGIONS, VFIO_PCI_ROM_REGION_INDEX, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+    VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
+    VFIO_REGION_INFO_FLAG_WRITE,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -296,6 +297,9 @@ impl Session<'_, '_> {
                 VFIO_IRQ_INFO_EVENTFD,
                 self.function.interrupts().count().into(),
             ),
+            // Uncorrectable errors of the link. There is none to fail, but QEMU warns of a device that
+            // would not tell.
+            VFIO_PCI_ERR_IRQ_INDEX => (VFIO_IRQ_INFO_EVENTFD, 1),
             index if index < VFIO_PCI_NUM_IRQS => (0, 0),
             _ => return Err(EINVAL),
         };
@@ -319,7 +323,7 @@ impl Session<'_, '_> {
             fds,
         };
         let done = match set.index {
-            VFIO_PCI_INTX_IRQ_INDEX => request.accept(1),
+            VFIO_PCI_INTX_IRQ_INDEX | VFIO_PCI_ERR_IRQ_INDEX => request.accept(1),
             VFIO_PCI_MSIX_IRQ_INDEX => request.apply(self.function.interrupts()),
             _ => request.accept(0),
         };

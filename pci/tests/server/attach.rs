@@ -33,8 +33,11 @@ fn a_monitor_finds_a_connectx_5() {
         Some(libc::EINVAL)
     );
     let irqs: Vec<_> = (0..5).map(|i| client.irq_info(i).unwrap()).collect();
-    // INTx: eventfd, maskable, automasked. MSI-X: eventfd, and not NORESIZE.
-    assert_eq!(irqs, [(0b0111, 1), (0, 0), (0b0001, 64), (0, 0), (0, 0)]);
+    // INTx: eventfd, maskable, automasked. MSI-X: eventfd, and not NORESIZE. Errors: eventfd.
+    assert_eq!(
+        irqs,
+        [(0b0111, 1), (0, 0), (0b0001, 64), (0b0001, 1), (0, 0)]
+    );
     assert_eq!(client.irq_info(5).unwrap_err().errno(), Some(libc::EINVAL));
 
     assert_eq!(client.r32(0), 0x1017_15b3);
@@ -233,6 +236,7 @@ fn nonsensical_interrupt_requests_are_refused() {
         (MSIX, 1 << 31 | NONE | TRIGGER, 0, 1, &[], &[]),
         (0, EVENTFD | TRIGGER, 1, 1, &[], &[fd]),
         (1, EVENTFD | TRIGGER, 0, 1, &[], &[fd]),
+        (ERRORS, EVENTFD | TRIGGER, 1, 1, &[], &[fd]),
         (77, NONE | TRIGGER, 0, 1, &[], &[]),
     ] {
         let refused = client
@@ -244,7 +248,13 @@ fn nonsensical_interrupt_requests_are_refused() {
             "{index} {flags:#x} {start}+{count}"
         );
     }
-    // INTx is wired by every monitor, and never used.
+    // INTx is wired by every monitor, errors by QEMU, and neither is ever used.
+    client
+        .set_irqs(ERRORS, EVENTFD | TRIGGER, 0, 1, &[], &[fd])
+        .unwrap();
+    client
+        .set_irqs(ERRORS, NONE | TRIGGER, 0, 0, &[], &[])
+        .unwrap();
     client
         .set_irqs(0, EVENTFD | TRIGGER, 0, 1, &[], &[fd])
         .unwrap();
