@@ -33,6 +33,7 @@ fn config() -> FunctionConfig {
         msix_table_offset: 0x2000,
         msix_pba_offset: 0x3000,
         shared: None,
+        vendor_capability: None,
     }
 }
 

@@ -99,6 +99,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         msix_table_offset: 0x2000,
         msix_pba_offset: 0x3000,
         shared: arguments.next().map(|_| shared()),
+        vendor_capability: None,
     };
     let mut function = Function::new(config, Box::new(model), interrupts)?;
     serve(Path::new(&socket), &mut function, &Shutdown::new()?)?;

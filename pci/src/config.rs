@@ -4,7 +4,7 @@
 //! [`crate::Function`]. Which registers there are is declared in [`crate::layout`].
 
 /// Bytes of PCI-compatible configuration space.
-const LEN: usize = 256;
+pub(crate) const LEN: usize = 256;
 
 /// Bytes of a PCI Express function's configuration space. What lies beyond the first 256 is empty: no
 /// extended capabilities.

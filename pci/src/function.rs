@@ -12,9 +12,10 @@ use crate::interrupts::{Gate, Interrupts};
 use crate::layout;
 use crate::model::{DeviceModel, ResetKind};
 use crate::msix::{self, MsixTable};
+use crate::vendor::VendorCapability;
 
 /// Identity and resources of a function.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FunctionConfig {
     /// Vendor ID.
     pub vendor_id: u16,
@@ -36,6 +37,8 @@ pub struct FunctionConfig {
     pub msix_pba_offset: u32,
     /// Parts of BAR 0 that the monitor may map into the guest.
     pub shared: Option<SharedAreas>,
+    /// Registers of the device's own in configuration space.
+    pub vendor_capability: Option<VendorCapability>,
 }
 
 /// Parts of BAR 0 that are memory shared with the monitor: guest accesses there need no exit and do not reach
@@ -63,6 +66,10 @@ pub enum ConfigError {
         /// Offset of the pending bits.
         pba: u32,
     },
+    /// The length of the vendor-specific capability is below 4, not a multiple of 4, or reaches beyond the 256
+    /// bytes in which capabilities are.
+    #[error("vendor-specific capability of {0} bytes: not a multiple of 4, or no room for it")]
+    Vendor(u8),
     /// A shared area is not made of pages of the BAR, out of order, or contains MSI-X.
     #[error(
         "shared area {offset:#x}+{len:#x}: not pages of BAR 0 in ascending order, or contains MSI-X"
@@ -142,9 +149,12 @@ impl Function {
     }
 
     /// Reads configuration space.
-    pub fn config_read(&self, offset: u64, data: &mut [u8]) -> Result<(), OutOfRange> {
+    pub fn config_read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), OutOfRange> {
         in_range(offset, data.len(), CONFIG_SPACE_LEN)?;
         self.space.read(offset, data);
+        if let Some(vendor) = &mut self.config.vendor_capability {
+            vendor.read(offset, data);
+        }
         Ok(())
     }
 
@@ -158,6 +168,9 @@ impl Function {
         };
         let power_before = self.space.u16(layout::POWER_STATUS);
         self.space.write(offset, data);
+        if let Some(vendor) = &mut self.config.vendor_capability {
+            vendor.write(offset, data);
+        }
         self.command_written |= written(layout::COMMAND).is_some();
         self.msix_control_written |= written(layout::MSIX_CONTROL + 1).is_some();
         let power = self.space.u16(layout::POWER_STATUS) & layout::POWER_STATE;
@@ -209,6 +222,9 @@ impl Function {
         self.bus_master = false;
         self.msix_enabled = false;
         self.space.reset();
+        if let Some(vendor) = &mut self.config.vendor_capability {
+            vendor.registers.reset();
+        }
         match kind {
             ResetKind::Flr | ResetKind::Device => {
                 self.msix.reset(&self.interrupts);
@@ -355,6 +371,9 @@ fn check(c: &FunctionConfig, msix: &MsixTable) -> Result<(), ConfigError> {
             table: c.msix_table_offset,
             pba: c.msix_pba_offset,
         });
+    }
+    if let Some(vendor) = c.vendor_capability.as_ref().filter(|v| !v.fits()) {
+        return Err(ConfigError::Vendor(vendor.len));
     }
     let mut from = 0;
     for &(offset, len) in c.shared.iter().flat_map(|s| &s.areas) {

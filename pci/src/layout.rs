@@ -1,7 +1,7 @@
-//! Which registers the function has and where: type 0 header, PCI Express, MSI-X and power management
-//! capabilities, in the order and at the offsets of a ConnectX-5.
+//! Which registers the function has and where: type 0 header, PCI Express, MSI-X, vendor-specific and power
+//! management capabilities, in the order and at the offsets of a ConnectX-5.
 //!
-//! There is deliberately no vendor-specific capability: drivers take it for a gateway to the firmware.
+//! Of the vendor-specific capability only the header is here: see [`crate::vendor`].
 
 use crate::config::Register;
 use crate::function::FunctionConfig;
@@ -11,10 +11,12 @@ pub(crate) const COMMAND: u8 = 0x04;
 /// Bus Master Enable in [`COMMAND`].
 pub(crate) const COMMAND_BUS_MASTER: u16 = 1 << 2;
 
-/// Capability list: PCI Express, MSI-X, power management.
+/// Capability list: PCI Express, MSI-X, vendor-specific if there is one, power management.
 const EXPRESS: u8 = 0x60;
 const MSIX: u8 = 0x9c;
 const POWER: u8 = 0x40;
+/// See [`EXPRESS`].
+pub(crate) const VENDOR: u8 = 0xc0;
 
 /// PCI Express Device Control, PCIe 7.5.3.4.
 pub(crate) const DEVICE_CONTROL: u8 = EXPRESS + 0x08;
@@ -38,6 +40,7 @@ pub(crate) fn registers(config: &FunctionConfig, vectors: u16) -> Vec<Register> 
     let mut all = header(config);
     all.extend(express());
     all.extend(msix(config, vectors));
+    all.extend(vendor(config));
     all.extend(power());
     all
 }
@@ -122,9 +125,10 @@ fn express() -> Vec<Register> {
 /// MSI-X capability, PCI 6.8.2.
 fn msix(c: &FunctionConfig, vectors: u16) -> Vec<Register> {
     let ro = Register::read_only;
+    let after_msix = c.vendor_capability.as_ref().map_or(POWER, |_| VENDOR);
     vec![
         ro(MSIX, 1, 0x11),
-        ro(MSIX + 0x01, 1, POWER.into()),
+        ro(MSIX + 0x01, 1, after_msix.into()),
         Register::read_write(
             MSIX_CONTROL,
             2,
@@ -135,6 +139,20 @@ fn msix(c: &FunctionConfig, vectors: u16) -> Vec<Register> {
         ro(MSIX + 0x04, 4, c.msix_table_offset),
         ro(MSIX + 0x08, 4, c.msix_pba_offset),
     ]
+}
+
+/// Header of the vendor-specific capability, PCI 6.7.
+fn vendor(c: &FunctionConfig) -> Vec<Register> {
+    let ro = Register::read_only;
+    let header = |len: u8| {
+        vec![
+            ro(VENDOR, 1, 0x09),
+            ro(VENDOR + 0x01, 1, POWER.into()),
+            ro(VENDOR + 0x02, 1, len.into()),
+        ]
+    };
+    let capability = c.vendor_capability.as_ref();
+    capability.map_or(Vec::new(), |v| header(v.len))
 }
 
 /// Power management capability version 3, D0 and D3hot, PM 3.2. The state survives D3hot (No_Soft_Reset).

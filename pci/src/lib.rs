@@ -19,6 +19,7 @@ mod shutdown;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod vendor;
 
 pub use config::CONFIG_SPACE_LEN;
 pub use function::{ConfigError, Function, FunctionConfig, OutOfRange, SharedAreas};
@@ -26,3 +27,4 @@ pub use interrupts::{Interrupts, MAX_VECTORS};
 pub use model::{DeviceModel, ResetKind};
 pub use server::{Listener, ServeError, serve};
 pub use shutdown::Shutdown;
+pub use vendor::{ConfigRegisters, VendorCapability};

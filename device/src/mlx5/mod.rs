@@ -28,6 +28,7 @@ pub mod srq;
 pub mod table;
 pub mod timer;
 pub mod vport;
+pub mod vsc;
 pub mod wqe;
 
 pub use self::core::{Core, GuestPayload, NicConfig, NicFrame};

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use log::{error, info};
 use rocinante_device::mlx5::leak::Findings;
-use rocinante_device::mlx5::{GuestPayload, NicConfig};
-use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown};
+use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
+use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::capture::Capture;
 use rocinante_wire::switch::{Links, Wake};
 use rocinante_wire::time::Time;
@@ -46,6 +46,10 @@ fn function_config() -> FunctionConfig {
         msix_table_offset: 0x2000,
         msix_pba_offset: 0x3000,
         shared: None,
+        vendor_capability: Some(VendorCapability {
+            len: vsc::LEN,
+            registers: Box::new(vsc::Gateway::new()),
+        }),
     }
 }
 

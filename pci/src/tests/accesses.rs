@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rocinante_dma::Prot;
 
 use super::*;
-use crate::function::{ConfigError, SharedAreas};
+use crate::function::SharedAreas;
 
 #[test]
 fn the_next_client_finds_a_fresh_function() {

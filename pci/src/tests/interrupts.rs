@@ -38,7 +38,8 @@ fn a_vector_masked_in_the_table_is_delivered_once_when_unmasked() {
     let (mut f, _, interrupts) = function();
     let read = eventfd(&interrupts, 2);
     let other = eventfd(&interrupts, 1);
-    f.w16(f.capability(0x11).unwrap() + 2, 0x8000);
+    let control = f.capability(0x11).unwrap() + 2;
+    f.w16(control, 0x8000);
     // A monitor that keeps the table to itself never writes here: nothing is masked.
     interrupts.fire(2);
     assert_eq!(read(), Some(1));

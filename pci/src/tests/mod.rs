@@ -3,13 +3,14 @@
 mod accesses;
 mod interrupts;
 mod registers;
+mod vendor;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 use rocinante_dma::MemoryMap;
 
-use crate::function::{Function, FunctionConfig};
+use crate::function::{ConfigError, Function, FunctionConfig};
 use crate::interrupts::Interrupts;
 use crate::model::{DeviceModel, ResetKind};
 use crate::sys;
@@ -73,6 +74,7 @@ fn config() -> FunctionConfig {
         msix_table_offset: 0x2000,
         msix_pba_offset: 0x3000,
         shared: None,
+        vendor_capability: None,
     }
 }
 
@@ -89,17 +91,17 @@ fn function() -> (Function, Recorder, Arc<Interrupts>) {
 }
 
 impl Function {
-    fn r8(&self, at: u64) -> u8 {
+    fn r8(&mut self, at: u64) -> u8 {
         let mut b = [0; 1];
         self.config_read(at, &mut b).unwrap();
         b[0]
     }
-    fn r16(&self, at: u64) -> u16 {
+    fn r16(&mut self, at: u64) -> u16 {
         let mut b = [0; 2];
         self.config_read(at, &mut b).unwrap();
         u16::from_le_bytes(b)
     }
-    fn r32(&self, at: u64) -> u32 {
+    fn r32(&mut self, at: u64) -> u32 {
         let mut b = [0; 4];
         self.config_read(at, &mut b).unwrap();
         u32::from_le_bytes(b)
@@ -112,7 +114,7 @@ impl Function {
     }
 
     /// Offset of a capability, by walking the list as a driver does.
-    fn capability(&self, id: u8) -> Option<u64> {
+    fn capability(&mut self, id: u8) -> Option<u64> {
         assert_ne!(self.r16(0x06) & 0x10, 0, "status says there is a list");
         let mut at = self.r8(0x34);
         for _ in 0..48 {

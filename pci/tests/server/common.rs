@@ -15,6 +15,7 @@ use rocinante_pci::{
 
 pub const CONFIG: u32 = 7;
 pub const MSIX: u32 = 2;
+pub const ERRORS: u32 = 3;
 pub const BAR0_SIZE: u64 = 32 << 20;
 pub const MSIX_CONTROL: u64 = 0x9e;
 
@@ -111,6 +112,7 @@ pub fn function_config() -> FunctionConfig {
         msix_table_offset: 0x2000,
         msix_pba_offset: 0x3000,
         shared: None,
+        vendor_capability: None,
     }
 }
 
