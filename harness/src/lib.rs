@@ -2,5 +2,6 @@
 //! scenarios and prints reports.
 
 pub mod cli;
+pub mod driver;
 pub mod lab;
 pub mod serve;
