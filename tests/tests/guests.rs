@@ -164,7 +164,7 @@ fn an_independent_dissector_reads_the_wire() {
     let fabric = Emulated::start(2, Some(&capture)).expect("NICs");
     let mut pair = Pair::boot(&lab, &fabric);
     pair.pingpong("rc_pingpong -c -n 20 -m 256 -s 3000");
-    pair.pingpong("rc_pingpong -c -e -n 20");
+    pair.pingpong("rc_pingpong -c -e -n 20 -s 100");
     pair.pingpong("uc_pingpong -c -n 20 -s 5000");
     pair.pingpong("ud_pingpong -c -n 20 -s 1000");
     pair.pingpong("srq_pingpong -c -n 20");
