@@ -1,6 +1,7 @@
 //! A running guest: its QEMU process, its console log, and the agent port through which jobs are run in it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -98,6 +99,7 @@ struct Agent {
     port: Mutex<UnixStream>,
     waiting: Mutex<Waiting>,
     transcript: Mutex<File>,
+    console_log: PathBuf,
     started: Instant,
 }
 
@@ -125,10 +127,11 @@ impl Guest {
         let listener = UnixListener::bind(&port)?;
         listener.set_nonblocking(true)?;
         let console = folder.path().join("console");
-        let console_log = parts.logs.join(format!("{}.console", config.name));
+        let logs = unused(parts.logs, &config.name);
+        let console_log = logs("console");
 
         let mut command = parts.qemu.command();
-        let said = File::create(parts.logs.join(format!("{}.qemu", config.name)))?;
+        let said = File::create(logs("qemu"))?;
         arguments(&mut command, config, parts, folder.path(), &console_log);
         let command_line = display(&command);
         writeln!(&said, "{command_line}")?;
@@ -148,7 +151,7 @@ impl Guest {
                 let _ = process.wait();
                 signals::disown(process.id());
                 let console = tail(&console_log, 15);
-                let said = tail(&parts.logs.join(format!("{}.qemu", config.name)), 5);
+                let said = tail(&logs("qemu"), 5);
                 return Err(error.context(format!(
                     "guest {} did not boot; its console ends with:\n{console}\nand QEMU said:\n{said}",
                     config.name
@@ -158,9 +161,8 @@ impl Guest {
         let agent = Arc::new(Agent {
             port: Mutex::new(stream.get_ref().try_clone()?),
             waiting: Mutex::default(),
-            transcript: Mutex::new(File::create(
-                parts.logs.join(format!("{}.jobs", config.name)),
-            )?),
+            transcript: Mutex::new(File::create(logs("jobs"))?),
+            console_log: console_log.clone(),
             started,
         });
         let reader = Arc::clone(&agent);
@@ -336,7 +338,12 @@ impl Job {
     }
 
     fn gone(&self) -> anyhow::Error {
-        anyhow!("guest {} went away during `{}`", self.guest, self.command)
+        anyhow!(
+            "guest {} went away during `{}`; its console ends with:\n{}",
+            self.guest,
+            self.command,
+            tail(&self.agent.console_log, 15)
+        )
     }
 }
 
@@ -445,10 +452,6 @@ fn arguments(
         .args([
             "-device",
             "virtserialport,chardev=agent,name=rocinante.agent",
-        ])
-        .args([
-            "-qmp",
-            &format!("unix:{},server=on,wait=off", socket("qmp")),
         ]);
     for (index, nic) in config.nics.iter().enumerate() {
         command
@@ -529,6 +532,23 @@ fn wait_for_agent(
     bail!("no answer within {deadline:?}")
 }
 
+/// Names for the logs of one more guest called `name`: an earlier one's are not overwritten.
+fn unused(folder: &Path, name: &str) -> impl Fn(&str) -> PathBuf {
+    let mut stem = folder.join(name).into_os_string();
+    let file = |stem: &OsStr, kind: &str| {
+        let mut file = stem.to_owned();
+        file.push(".");
+        file.push(kind);
+        PathBuf::from(file)
+    };
+    let mut count = 1;
+    while file(&stem, "qemu").exists() {
+        count += 1;
+        stem = folder.join(format!("{name}-{count}")).into_os_string();
+    }
+    move |kind| file(&stem, kind)
+}
+
 /// What is quoted of a job's output in an error; the transcript has it all.
 pub(super) fn excerpt(text: &str) -> String {
     last_lines(text, 12)
@@ -583,6 +603,16 @@ mod tests {
         assert_eq!(last_lines("a\nb\n", 2), "a\nb");
         assert_eq!(last_lines("a\nb\nc\n", 2), "…\nb\nc");
         assert_eq!(last_lines("", 2), "");
+    }
+
+    #[test]
+    fn logs_of_namesakes_are_kept_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = unused(folder.path(), "alice")("qemu");
+        fs::write(&first, "").unwrap();
+        let second = unused(folder.path(), "alice");
+        assert_eq!(first, folder.path().join("alice.qemu"));
+        assert_eq!(second("console"), folder.path().join("alice-2.console"));
     }
 
     #[test]

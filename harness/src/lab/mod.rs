@@ -1,5 +1,19 @@
 //! The lab: prepares a QEMU and a guest image, boots guests with emulated NICs, and runs tools in them.
 //!
+//! ```no_run
+//! use rocinante_harness::lab::{Emulated, Fabric, GuestConfig, Lab, LabConfig, Progress};
+//! use std::time::Duration;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = Lab::prepare(&LabConfig::default(), &Progress::shown())?;
+//! let nics = Emulated::start(1, None)?;
+//! let guest = lab.boot(&nics.attach(0, GuestConfig::new("alice")))?;
+//! nics.load(&guest)?;
+//! print!("{}", guest.check("ibv_devinfo", Duration::from_secs(30))?);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Everything it prepares lies in a cache folder and is reused. Works as root and as an ordinary user, installs nothing on the
 //! host but tools it says it lacks, and names no mirror: the host's own is used.
 
@@ -38,6 +52,7 @@ use anyhow::{Context, Result, bail};
 
 pub use cache::Cache;
 pub use console::attach as attach_console;
+pub use demo::Fabric;
 pub use dmesg::complaints;
 pub use emulated::Emulated;
 pub use endpoint::{Endpoint, configure, load_mlx5, unload_mlx5};
@@ -84,6 +99,9 @@ const BOOT: Duration = Duration::from_secs(180);
 impl Lab {
     /// Finds in the cache, or makes, all that a guest needs.
     pub fn prepare(config: &LabConfig, progress: &Progress) -> Result<Self> {
+        if std::env::consts::ARCH != "x86_64" {
+            bail!("the guests' programs are x86-64, and so must the host be");
+        }
         let host = Host::detect();
         let cache = Cache::open(config.cache.as_deref())?;
         let known = OnceCell::new();
