@@ -35,7 +35,7 @@ impl Sum {
     #[inline]
     pub fn add_at(self, at: usize, bytes: &[u8]) -> Sum {
         let part = Sum::default().add_bytes(bytes);
-        let part = if at % 2 == 0 {
+        let part = if at.is_multiple_of(2) {
             part.folded()
         } else {
             part.folded().swap_bytes()
