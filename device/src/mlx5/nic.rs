@@ -257,9 +257,19 @@ impl Nic {
                     warn!(target: "mlx5::cmd", "command slot {slot}: {error}");
                 }
             }
-            Err(error) => {
+            Err(error @ FetchError::Unreachable { .. }) => {
                 self.command_input = input;
-                debug!(target: "mlx5::cmd", "{error}");
+                warn!(
+                    target: "mlx5::cmd",
+                    "{}: {error}: is the guest's memory shared with this process \
+                     (memory-backend-memfd,share=on)?",
+                    self.core.config.name
+                );
+                return;
+            }
+            Err(error @ FetchError::NotOwned(_)) => {
+                self.command_input = input;
+                debug!(target: "mlx5::cmd", "{}: {error}", self.core.config.name);
                 return;
             }
         }

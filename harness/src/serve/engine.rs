@@ -84,6 +84,18 @@ impl Mailbox {
     }
 }
 
+/// Tells the vfio-user thread, which then answers like a device that was pulled out.
+struct StopOnDrop(Arc<Mailbox>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::error!(target: "mlx5", "a NIC has ended: this is a bug, please report it");
+        }
+        self.0.stop();
+    }
+}
+
 /// A NIC with its surroundings.
 pub struct Engine {
     nic: Nic,
@@ -115,6 +127,8 @@ impl Engine {
 
     /// Works until the mailbox is stopped.
     pub fn run(mut self) {
+        // However it ends, nobody may wait for it.
+        let _gone = StopOnDrop(Arc::clone(&self.mailbox));
         self.mailbox.doorbell.attach();
         while !self.mailbox.stopped() {
             let busy = self.take_requests() | self.take_frames() | self.give();
