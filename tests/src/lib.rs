@@ -3,4 +3,4 @@
 
 pub mod world;
 
-pub use world::{End, Payload, World, run_id};
+pub use world::{End, Payload, World, pattern, run_id};

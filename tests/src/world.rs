@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rocinante_harness::driver::fabric::{Fabric, LinkConfig, mac};
 use rocinante_harness::driver::{
-    Access, Av, Buffer, Completion, Connection, Driver, Event, GidEntry, Local, Mr, QpConfig,
-    RoceType, Service, mapped_gid,
+    Access, Av, Buffer, Completion, Connection, Data, Driver, Event, GidEntry, Local, Mr, QpConfig,
+    RoceType, SendOp, SendWr, Service, Sge, mapped_gid,
 };
 use rocinante_wire::sim::{Rng, SimConfig};
 
@@ -150,12 +150,7 @@ impl World {
     }
 
     /// Connects two QPs.
-    pub fn connect(
-        &mut self,
-        [a, b]: [usize; 2],
-        qps: [u32; 2],
-        tune: impl Fn(&mut Connection),
-    ) {
+    pub fn connect(&mut self, [a, b]: [usize; 2], qps: [u32; 2], tune: impl Fn(&mut Connection)) {
         // PSNs that wrap soon.
         const PSNS: [u32; 2] = [0xff_fffa, 0x12_3456];
         let mut to_b = self.to(b, qps[1]);
@@ -206,6 +201,21 @@ impl World {
         self.node(node)
             .read(payload.buffer.iova + offset, len)
             .expect("memory")
+    }
+
+    /// Posts a signaled work request with a gather list.
+    #[track_caller]
+    pub fn post(&mut self, node: usize, qpn: u32, wr_id: u64, op: SendOp<'_>, sges: &[Sge]) {
+        let wr = SendWr::new(wr_id, op, Data::Sges(sges));
+        self.node(node).post_send(qpn, &wr).expect("posted");
+    }
+
+    /// Posts a receive.
+    #[track_caller]
+    pub fn receive(&mut self, node: usize, qpn: u32, wr_id: u64, sges: &[Sge]) {
+        self.node(node)
+            .post_receive(qpn, wr_id, sges)
+            .expect("posted");
     }
 
     /// The next completion on a node, which has to come in time.
@@ -284,9 +294,7 @@ pub fn gid(kind: RoceType, node: usize) -> [u8; 16] {
     let last = node as u8 + 1;
     match kind {
         RoceType::V2Ipv4 => mapped_gid([10, 0, 0, last]),
-        RoceType::V2Ipv6 => [
-            0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last,
-        ],
+        RoceType::V2Ipv6 => [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last],
         RoceType::V1 => [
             0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, last,
         ],

@@ -106,12 +106,16 @@ fn what_is_left_is_found() {
     let (function, pages) = power_on(0, 32 << 20).unwrap();
     let mut driver = Driver::attach(function, pages).unwrap();
     let pd = driver.alloc_pd().unwrap();
-    driver.create_cq(4).unwrap();
-    let (function, _) = driver.detach().unwrap();
+    driver.alloc_mr(pd, 8).unwrap();
+    driver.create_srq(SrqKind::Basic, pd, 4, 1).unwrap();
+    let (function, pages) = driver.detach().unwrap();
     let findings = function.nic.core.hca.findings.clone().unwrap();
-    assert!(pd != 0 && findings.objects() >= 2, "{findings:?}");
-    assert!(findings.leaked_objects.contains(&("CQ", 1)));
-    assert!(findings.leaked_objects.contains(&("PD", 1)));
+    assert_eq!(
+        findings.leaked_objects,
+        [("PD", 1), ("mkey", 1), ("SRQ", 1)]
+    );
+    assert_eq!(findings.leaked_pages, 0);
+    assert_ne!(pages.in_use(), 0);
 }
 
 /// A crashed driver leaves a device that the next one can use.
