@@ -30,7 +30,7 @@ pub enum ServeError {
         path: PathBuf,
     },
     /// The operating system refused.
-    #[error("{path}: {doing}: {source}")]
+    #[error("{path}: {doing}")]
     Os {
         /// The socket.
         path: PathBuf,

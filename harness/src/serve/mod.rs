@@ -7,8 +7,8 @@ mod spec;
 mod wake;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,11 @@ impl Server {
 
     /// Completes the capture, if there is one. Traffic goes on without.
     pub fn finish_capture(&self) -> Result<()> {
-        let capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let capture = self
+            .capture
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(capture) = capture {
             let stats = capture.finish().context("capture")?;
             info!("{stats:?}");
@@ -208,10 +212,10 @@ fn serve_one(
     let pci_thread = std::thread::Builder::new()
         .name(format!("pci-{}", spec.name()))
         .spawn(move || {
-            let ended = listener.serve(&mut function, &shutdown);
-            ended
-                .inspect_err(|failure| error!("{failure}"))
-                .map_err(Into::into)
+            let ended = listener
+                .serve(&mut function, &shutdown)
+                .map_err(anyhow::Error::from);
+            ended.inspect_err(|failure| error!("{failure:#}"))
         })
         .context("vfio-user thread")?;
     // The vfio-user thread first: while it ends it still talks to the engine.
