@@ -7,8 +7,8 @@ use rocinante_device::mlx5::{Input, bar};
 use rocinante_dma::MemoryMap;
 use rocinante_pci::{DeviceModel, ResetKind};
 
-use super::{ANSWER, Clock};
 use super::engine::{Mailbox, Request};
+use super::{ANSWER, Clock};
 
 /// Hands over to an engine.
 pub struct Model {
