@@ -189,7 +189,7 @@ impl Bar {
                 Some(Action::Cq(word0, first))
             }
             // Anything else in here is the tail of a BlueFlame copy, whose WQE is in memory too.
-            _ if page_offset >= uar::SQ && page_offset % uar::SQ_STEP == 0 => {
+            _ if page_offset >= uar::SQ && page_offset.is_multiple_of(uar::SQ_STEP) => {
                 let (_, word1) = self.both_halves(offset, first, word(4))?;
                 Some(Action::Send(word1 >> 8))
             }

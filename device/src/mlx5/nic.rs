@@ -25,6 +25,7 @@ use super::timer::TimerKey;
 
 /// What happens to a NIC.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large one is the common one
 pub enum Input {
     /// A store to BAR0.
     BarWrite {

@@ -201,7 +201,7 @@ impl Memory<'_> {
         offset: u64,
         source: &impl Source,
     ) -> Result<(), GatherFault> {
-        let range = offset..offset + source.len() as u64;
+        let range = offset..offset + source.size() as u64;
         self.write_pieces(source, |each| {
             for_range(segs, range, |seg, skip, n| {
                 let va = seg.addr.wrapping_add(skip);
@@ -214,7 +214,7 @@ impl Memory<'_> {
     /// Writes `source` at `va` of a remote key.
     #[inline]
     pub fn place_remote(self, rkey: u32, va: u64, source: &impl Source) -> Result<(), GatherFault> {
-        let len = source.len() as u64;
+        let len = source.size() as u64;
         self.write_pieces(source, |each| {
             self.mkeys
                 .resolve_remote(self.who, rkey, va, len, Rights::REMOTE_WRITE, each)
@@ -276,7 +276,7 @@ fn for_range(
 /// Bytes on their way into guest memory.
 pub trait Source {
     /// How many.
-    fn len(&self) -> usize;
+    fn size(&self) -> usize;
     /// Copies `len` bytes from `at` on to `iova`.
     fn copy_to_guest(
         &self,
@@ -288,7 +288,7 @@ pub trait Source {
 }
 
 impl Source for [u8] {
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         self.len()
     }
 
@@ -304,7 +304,7 @@ impl Source for [u8] {
 }
 
 impl Source for &[u8] {
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         (**self).len()
     }
 
@@ -333,7 +333,7 @@ impl<'a> Incoming<'a> {
 }
 
 impl Source for Incoming<'_> {
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         self.payload.len()
     }
 

@@ -259,7 +259,7 @@ impl CommandQueue {
         number: u32,
         bytes: &mut [u8; BLOCK],
     ) -> Result<u64, Option<DeliveryStatus>> {
-        if pointer % BLOCK_ALIGN != 0 || map.read(pointer, bytes).is_err() {
+        if !pointer.is_multiple_of(BLOCK_ALIGN) || map.read(pointer, bytes).is_err() {
             return Err(None);
         }
         let block = Block::new(&*bytes);

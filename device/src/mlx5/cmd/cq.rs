@@ -114,7 +114,7 @@ pub fn create_cq(core: &mut Core, input: &[u8], output: &mut [u8]) -> Result<(),
     if !core.resources.uars.contains(uar) {
         return Err(NO_UAR);
     }
-    if cqc.dbr_addr() % 8 != 0 {
+    if !cqc.dbr_addr().is_multiple_of(8) {
         return Err(RECORD);
     }
     let cqn = core.numbers.cq.alloc().ok_or(LIMIT)?;

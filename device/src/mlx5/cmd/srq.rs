@@ -132,7 +132,7 @@ fn create(
     let size = 1u64 << (wanted.log_size + wanted.log_stride);
     let buffer = object_buffer(wanted.pas, wanted.log_page_size, wanted.page_offset, size)
         .ok_or(refusals.list)?;
-    if wanted.record % 4 != 0 {
+    if !wanted.record.is_multiple_of(4) {
         return Err(refusals.shape);
     }
     let queue = ReceiveQueue::new(

@@ -235,7 +235,7 @@ fn place(
     frame: &NicFrame,
 ) -> Result<(), WcError> {
     let held = host.receive.held.ok_or(WcError::LocalQpOp)?;
-    let total = (GRH_LEN + host.incoming.len()) as u64;
+    let total = (GRH_LEN + host.incoming.size()) as u64;
     if total > held.taken.capacity {
         return Err(WcError::LocalLength);
     }
@@ -276,7 +276,7 @@ fn complete(host: &mut ReceiveHost<'_, '_>, roce: &RoceFrame, src_qp: u32) {
         cqe.l4_l3_hdr_type = 1;
         cqe.vlan_info = U16::new(tci.0);
     }
-    cqe.byte_cnt = U32::new((GRH_LEN + host.incoming.len()) as u32);
+    cqe.byte_cnt = U32::new((GRH_LEN + host.incoming.size()) as u32);
     cqe.imm_inval_pkey = U32::new(imm);
     cqe.srqn_uidx = U32::new(held.user_index);
     host.overrun |= host.core.complete(held.cqn, cqe).is_err();

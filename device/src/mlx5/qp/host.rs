@@ -68,7 +68,7 @@ impl RequesterHost for SendHost<'_, '_> {
         let Some((entry, incoming)) = self.send.entry(cookie).zip(self.incoming) else {
             return Err(WcError::LocalQpOp);
         };
-        debug_assert_eq!(len as usize, incoming.len());
+        debug_assert_eq!(len as usize, incoming.size());
         let memory = self.memory();
         memory.scatter(&entry.data.segs, u64::from(offset), incoming).map_err(|fault| {
             debug!(target: "mlx5::qp", "QP {:#x}: READ response not placed: {fault:?}", self.attr.qpn);
