@@ -45,7 +45,7 @@ impl VendorCapability {
     /// Whether it can be a capability where it is put.
     pub(crate) fn fits(&self) -> bool {
         let end = usize::from(layout::VENDOR) + usize::from(self.len);
-        self.len >= HEADER_LEN && self.len % 4 == 0 && end <= config::LEN
+        self.len >= HEADER_LEN && self.len.is_multiple_of(4) && end <= config::LEN
     }
 
     /// Replaces those of the bytes read from `offset` on that belong to registers.
