@@ -279,7 +279,7 @@ impl Packet<'_> {
 struct Parts<'a>([&'a [u8]; 3]);
 
 impl Source for Parts<'_> {
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         self.0.iter().map(|part| part.len()).sum()
     }
 
@@ -407,7 +407,7 @@ fn deliver(
     };
     let checks = packet.checks();
     let bytes = packet.bytes(tag.is_some());
-    let len = bytes.len();
+    let len = bytes.size();
     let wqe_counter = target.taken.wqe_counter;
     if target.taken.capacity < len as u64 {
         return fail(core, rqn, target.owner, wqe_counter, Fault::LENGTH);
