@@ -1,12 +1,13 @@
 //! `rocinante lab …`, which `cargo lab …` stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::lab::bench;
 use crate::lab::demo::{self, Demo, Fabric, Floors};
 use crate::lab::{self, Emulated, GuestConfig, Lab, LabConfig, Progress, Rxe, Series};
 
@@ -45,6 +46,12 @@ enum Command {
     },
     /// Boot two guests with a NIC each and run the RDMA tools between them
     Demo(DemoArguments),
+    /// Measure the data path between two NICs in this process, without guests; fails below the floors
+    Bench {
+        /// Also write the figures to FILE, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Boot one guest, run a command in it, and print what it says
     Exec {
         /// vfio-user socket of a NIC that is served elsewhere; may be given several times
@@ -110,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Prepare { shell } => prepare(&Lab::prepare(&config, &progress)?, *shell),
         Command::Demo(arguments) => demo(&Lab::prepare(&config, &progress)?, arguments, &progress),
+        Command::Bench { json } => bench(json.as_deref()),
         Command::Exec {
             nic,
             deadline,
@@ -153,6 +161,20 @@ fn prepare(lab: &Lab, shell: bool) -> Result<ExitCode> {
         println!("initrd  {initrd}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn bench(json: Option<&Path>) -> Result<ExitCode> {
+    let bench = bench::run()?;
+    print!("{}", bench.table());
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_string_pretty(&bench)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if bench.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<ExitCode> {

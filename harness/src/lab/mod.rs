@@ -18,6 +18,7 @@
 //! host but tools it says it lacks, and names no mirror: the host's own is used.
 
 mod base64;
+pub mod bench;
 mod cache;
 mod console;
 mod cpio;
