@@ -71,7 +71,9 @@ impl Clock {
 
 struct Served {
     spec: NicSpec,
-    threads: Vec<JoinHandle<Result<()>>>,
+    /// Talks to the engine to its end, so it ends first.
+    pci: JoinHandle<Result<()>>,
+    engine: JoinHandle<()>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -143,33 +145,31 @@ impl Server {
 
     /// Ends all: sockets are removed, the capture is complete.
     pub fn stop(mut self) -> Result<()> {
-        self.end();
-        let mut result = Ok(());
-        for served in self.nics.drain(..) {
-            for thread in served.threads {
-                let ended = thread
-                    .join()
-                    .unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
-                let ended = ended.with_context(|| format!("NIC {}", served.spec.socket.display()));
-                result = result.and(ended);
-            }
-        }
-        result.and(self.finish_capture())
+        self.end().and(self.finish_capture())
     }
 
-    fn end(&self) {
+    fn end(&mut self) -> Result<()> {
         self.shutdown.trigger();
-        for served in &self.nics {
+        let mut result = Ok(());
+        for served in self.nics.drain(..) {
+            let ended = joined(served.pci).and_then(|ended| ended);
             served.mailbox.stop();
+            let ended = ended.and(joined(served.engine));
+            let socket = served.spec.socket;
+            result = result.and(ended.with_context(|| format!("NIC {}", socket.display())));
         }
+        result
     }
+}
+
+fn joined<T>(thread: JoinHandle<T>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread panicked"))
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end();
-        for thread in self.nics.drain(..).flat_map(|served| served.threads) {
-            let _ = thread.join();
+        if let Err(error) = self.end() {
+            error!("{error:#}");
         }
     }
 }
@@ -203,10 +203,7 @@ fn serve_one(
 
     let engine_thread = std::thread::Builder::new()
         .name(format!("nic-{}", spec.name()))
-        .spawn(move || {
-            engine.run();
-            Ok(())
-        })
+        .spawn(move || engine.run())
         .context("engine thread")?;
     let shutdown = shutdown.clone();
     let pci_thread = std::thread::Builder::new()
@@ -218,11 +215,10 @@ fn serve_one(
             ended.inspect_err(|failure| error!("{failure:#}"))
         })
         .context("vfio-user thread")?;
-    // The vfio-user thread first: while it ends it still talks to the engine.
-    let threads = vec![pci_thread, engine_thread];
     Ok(Served {
         spec: spec.clone(),
-        threads,
+        pci: pci_thread,
+        engine: engine_thread,
         mailbox,
     })
 }
