@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 /// Versions that nobody has used for so long are not missed.
 const DISUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Logs are kept of so many runs; captures are large.
-const RUNS_KEPT: usize = 8;
+const RUNS_KEPT: usize = 4;
 /// A run takes less.
 const RUN_OVER: Duration = Duration::from_secs(3600);
 
