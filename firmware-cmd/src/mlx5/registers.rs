@@ -5,7 +5,7 @@ pub mod management;
 pub mod port;
 
 use counters::{Mpcnt, Ppcnt};
-use management::{Dtor, HostEndianness, Mcam, Mcia, Mtcap, Mtmp, NodeDesc};
+use management::{Dtor, HostEndianness, Mcam, Mcia, Mcqi, Mcqs, Mtcap, Mtmp, NodeDesc};
 use port::{Paos, Pbmc, Pcam, Pcap, Pfcc, Pmlp, Pmtu, Pplm, Pptb, Ptys};
 
 use crate::layout::Layout;
@@ -69,6 +69,8 @@ registers! {
     0x900a Mtmp "MTMP";
     0x9014 Mcia "MCIA";
     0x9051 Mpcnt "MPCNT";
+    0x9060 Mcqs "MCQS";
+    0x9061 Mcqi "MCQI";
     0x907f Mcam "MCAM";
     0xc00e Dtor "DTOR";
 }

@@ -10,7 +10,9 @@ use rocinante_firmware_cmd::checks;
 use rocinante_firmware_cmd::mlx5::command::AccessRegisterIn;
 use rocinante_firmware_cmd::mlx5::registers::Register;
 use rocinante_firmware_cmd::mlx5::registers::counters::Mpcnt;
-use rocinante_firmware_cmd::mlx5::registers::management::{HostEndianness, Mcia, Mtcap, NodeDesc};
+use rocinante_firmware_cmd::mlx5::registers::management::{
+    HostEndianness, Mcam, Mcia, Mtcap, NodeDesc,
+};
 use rocinante_firmware_cmd::mlx5::registers::port::{
     Paos, Pbmc, Pcam, Pcap, Pfcc, Pmlp, Pmtu, Pptb, Ptys,
 };
@@ -21,6 +23,7 @@ use crate::mlx5::nic::Nic;
 use crate::mlx5::port::{self, MAX_MTU, speed};
 
 mod counters;
+mod firmware;
 
 checks! {
     AccessReg {
@@ -34,6 +37,9 @@ checks! {
         STATUS = 8, BadParam, "admin_status is neither up nor down";
         SENSOR = 9, BadParam, "no such sensor";
         GROUP = 10, BadParam, "no such feature or register group";
+        COMPONENT = 11, BadParam, "no such component of the firmware";
+        INFORMATION = 12, BadParam, "no such information about the component";
+        WINDOW = 13, BadParam, "offset behind the end of the information";
     }
 }
 
@@ -137,9 +143,10 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
         Register::Pptb => check_port(Pptb::new(data).local_port()),
         Register::Pbmc => check_port(Pbmc::new(data).local_port()),
         Register::Pcam => read_pcam(data),
+        Register::Mcqs => firmware::read_state(data),
+        Register::Mcqi => firmware::read_information(data),
         Register::Mcam => {
-            // No group has a register or feature to announce; newer drivers ask for several.
-            data.get_mut(8..).unwrap_or_default().fill(0);
+            read_mcam(data);
             Ok(())
         }
         Register::NodeDesc => {
@@ -214,6 +221,18 @@ fn read_pcam(data: &mut [u8]) -> Result<(), CmdError> {
     features.as_bytes_mut().fill(0);
     features.set_ptys_connector_type(true);
     Ok(())
+}
+
+/// Registers 0x9060 and 0x9061 of group 0. That the firmware can be asked for its version does not
+/// mean that it can be updated: that takes MCC and MCDA. No other group, of which newer drivers ask
+/// for several, has a register or feature to announce.
+fn read_mcam(data: &mut [u8]) {
+    let mut mcam = Mcam::new(data);
+    let first = mcam.access_reg_group() == 0;
+    let mut registers = mcam.mng_access_reg_cap_mask_mut();
+    registers.as_bytes_mut().fill(0);
+    registers.set_mcqs(first).set_mcqi(first);
+    mcam.mng_feature_cap_mask_mut().as_bytes_mut().fill(0);
 }
 
 fn write(core: &mut Core, register: Register, data: &mut [u8]) -> Result<(), CmdError> {

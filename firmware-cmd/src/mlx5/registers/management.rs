@@ -1,4 +1,4 @@
-//! Management registers: modules, sensors, timeouts, node description, and which of them exist.
+//! Management registers: modules, sensors, timeouts, node description, firmware components, and which of them exist.
 
 use crate::layout::layout;
 
@@ -94,6 +94,55 @@ layout! {
         0x10[15:0] temp_threshold_lo;
         0x18 sensor_name_hi;
         0x1c sensor_name_lo;
+    }
+
+    /// A component of the firmware: what it is and whether an update of it is under way.
+    pub context Mcqs[0x10] {
+        0x00[31] last_index_flag;
+        0x00[23:16] fw_device;
+        0x00[15:0] component_index;
+        0x04[15:0] identifier; // 1 boot image
+        0x08[8:4] component_status; // 0 not present, 1 present, 2 in use
+        0x08[3:0] component_update_state; // 0 idle, 4 active after the next reset
+        0x0c[31:28] last_update_state_changer_type;
+        0x0c[27:24] last_update_state_changer_host_id;
+    }
+
+    /// Information about a component of the firmware: `data_size` bytes of it, from `offset`.
+    pub context Mcqi[0x94] {
+        0x00[31] read_pending_component;
+        0x00[15:0] component_index;
+        0x08[4:0] info_type; // 0 McqiCap, 1 McqiVersion
+        0x0c info_size;
+        0x10 offset;
+        0x14[15:0] data_size;
+        0x18 data: [u8; 0x7c];
+    }
+
+    /// What can be done with a component.
+    pub context McqiCap[0x14] {
+        0x00 supported_info_bitmask; // bit n: info_type n
+        0x04 component_size;
+        0x08 max_component_size;
+        0x0c[31:28] log_mcda_word_size;
+        0x0c[15:0] mcda_max_write_size;
+        0x10[31] rd_en;
+        0x10[29] match_chip_id;
+        0x10[28] match_psid;
+        0x10[27] check_user_timestamp;
+        0x10[26] match_base_guid_mac;
+    }
+
+    /// Version of a component.
+    pub context McqiVersion[0x7c] {
+        0x00[29] build_time_valid;
+        0x00[28] user_defined_time_valid;
+        0x00[7:0] version_string_length;
+        0x04 version; // major[31:24], minor[23:16], subminor[15:0]
+        0x08 build_time: u64;
+        0x10 user_defined_time: u64;
+        0x18 build_tool_version;
+        0x20 version_string: [u8; 0x5c];
     }
 
     /// A timeout: value times multiplier, 0 milliseconds, 1 seconds, 2 minutes, 3 hours.

@@ -150,6 +150,19 @@ fn capability_masks_announce_what_is_there() {
     );
     assert!(pcam.port_access_reg_cap_mask().ppcnt());
     assert!(!pcam.feature_cap_mask().ptys_extended_ethernet());
+    // MCQI and MCQS, but neither MCDA nor MCC, without which there is no firmware update.
+    let mut expected = [0; 0x40];
+    expected[3] = 0b0011;
+    let answer = access(&mut nic, READ, 0x907f, &[0; 0x48]).unwrap();
+    assert_eq!(answer[8..], expected);
+    assert_eq!(access(&mut nic, READ, 0x9060, &[0; 16]).unwrap()[7], 1);
+    assert_eq!(
+        access(&mut nic, READ, 0x9061, &[0; 24]).unwrap().len(),
+        0x94
+    );
+    for id in [0x9062, 0x9063] {
+        assert_eq!(access(&mut nic, WRITE, id, &[0; 32]), Err(UNKNOWN));
+    }
     let mut group2 = [0; 0x48];
     Mcam::new(&mut group2).set_access_reg_group(2);
     let answer = access(&mut nic, READ, 0x907f, &group2).unwrap();
