@@ -241,6 +241,10 @@ impl Core {
             _ => &mut counters.transmitted_ib_unicast,
         };
         traffic.count(frame.len_on_wire());
+        if let Some(mac) = frame.dst_mac() {
+            let port = &mut self.port.counters.transmitted;
+            port.count(&mac.octets(), frame.len_on_wire());
+        }
     }
 
     /// Counts a RoCE frame that arrived.
@@ -251,6 +255,10 @@ impl Core {
             _ => &mut counters.received_ib_unicast,
         };
         traffic.count(frame.len_on_wire());
+        if let Some(mac) = frame.dst_mac() {
+            let port = &mut self.port.counters.received;
+            port.count(&mac.octets(), frame.len_on_wire());
+        }
     }
 }
 

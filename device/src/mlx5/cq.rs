@@ -58,6 +58,8 @@ pub struct Cq {
     /// Consumer index as last read from the record: saves reading it for each CQE.
     consumer_seen: u32,
     arm: Arm,
+    /// Producer index behind the last completion that was solicited or failed.
+    solicited: u32,
     /// Completions since the last event that the arming asks for.
     unreported: u32,
     overrun: bool,
@@ -100,6 +102,7 @@ impl Cq {
             producer: 0,
             consumer_seen: 0,
             arm: Arm::No,
+            solicited: 0,
             unreported: 0,
             overrun: false,
             timer: None,
@@ -210,11 +213,12 @@ impl Cqs {
         }
         let solicited = cqe.is_solicited();
         cq.write(mem, &mut cqe);
+        if solicited {
+            cq.solicited = cq.producer;
+        }
         if cq.arm == Arm::Next || (cq.arm == Arm::Solicited && solicited) {
             cq.unreported += 1;
             report(cq, mem, eqs, timers, now, cqn);
-        } else if cq.arm == Arm::No {
-            cq.unreported += 1;
         }
         Ok(())
     }
@@ -234,19 +238,24 @@ impl Cqs {
             return;
         };
         let solicited_only = word0 >> 24 & 1 == 1;
-        let behind = cq.producer.wrapping_sub(word0) & 0xff_ffff;
-        cq.arm = if solicited_only {
-            Arm::Solicited
+        let consumer = word0 & 0xff_ffff;
+        // Asking for less does not take back what was asked for before.
+        if !solicited_only {
+            cq.arm = Arm::Next;
+        } else if cq.arm == Arm::No {
+            cq.arm = Arm::Solicited;
+        }
+        // Completions that the consumer did not see when it armed count as new.
+        let last = if cq.arm == Arm::Next {
+            cq.producer
         } else {
-            Arm::Next
+            cq.solicited
         };
-        // Completions that the consumer did not see when it armed count as new. Whether one of
-        // them was solicited is not kept: waking once too often is harmless, once too little hangs.
+        let behind = last.wrapping_sub(consumer) & 0xff_ffff;
+        cq.unreported = 0;
         if behind != 0 && behind <= 1 << cq.ring.log_size {
             cq.unreported = behind;
             report(cq, mem, eqs, timers, now, cqn);
-        } else {
-            cq.unreported = 0;
         }
     }
 
@@ -266,7 +275,7 @@ impl Cqs {
             Some(due) if due <= now => {
                 cq.timer = None;
                 if cq.arm != Arm::No && cq.unreported > 0 {
-                    fire(cq, mem, eqs, cqn);
+                    fire(cq, mem, eqs, timers, cqn);
                 }
             }
             Some(due) => timers.arm(due, TimerKey::Cq(cqn)),
@@ -303,21 +312,23 @@ fn report(cq: &mut Cq, mem: &MemoryMap, eqs: &mut Eqs, timers: &mut Timers, now:
     } = cq.moderation;
     let counted = max_count != 0 && cq.unreported >= u32::from(max_count);
     if counted || period_us == 0 {
-        fire(cq, mem, eqs, cqn);
+        fire(cq, mem, eqs, timers, cqn);
         return;
     }
     if cq.timer.is_none() || restart_on_cqe {
         let due = now + Duration::from_micros(u64::from(period_us));
-        let running = cq.timer.replace(due).is_some();
-        if !running {
-            timers.arm(due, TimerKey::Cq(cqn));
+        if let Some(old) = cq.timer.replace(due) {
+            timers.disarm(old, TimerKey::Cq(cqn));
         }
+        timers.arm(due, TimerKey::Cq(cqn));
     }
 }
 
-fn fire(cq: &mut Cq, mem: &MemoryMap, eqs: &mut Eqs, cqn: u32) {
+fn fire(cq: &mut Cq, mem: &MemoryMap, eqs: &mut Eqs, timers: &mut Timers, cqn: u32) {
     cq.arm = Arm::No;
     cq.unreported = 0;
-    cq.timer = None;
+    if let Some(due) = cq.timer.take() {
+        timers.disarm(due, TimerKey::Cq(cqn));
+    }
     eqs.post(mem, cq.eqn, Eqe::completion(cqn));
 }

@@ -296,8 +296,8 @@ impl Mkeys {
                 }
                 // Rights of an indirect key are its own; its pieces are read and written locally.
                 let inner = need_of_pieces(need);
-                mkey.walk_entries(entries, mode, va, len, &mut |entry, offset, n| {
-                    *budget = budget.checked_sub(1).ok_or(MkeyFault::Depth)?;
+                let list = KlmList { entries, mode };
+                mkey.walk_entries(&list, va, len, budget, &mut |budget, entry, offset, n| {
                     let va = entry.va.checked_add(offset).ok_or(MkeyFault::Bounds)?;
                     self.resolve_in(who, entry.key, va, n, inner, depth + 1, budget, piece)
                 })
@@ -311,6 +311,12 @@ impl Mkeys {
             }
         }
     }
+}
+
+/// Entries of an indirect key.
+struct KlmList<'a> {
+    entries: &'a [Klm],
+    mode: AccessMode,
 }
 
 /// The translation list cannot be stored.
@@ -482,12 +488,13 @@ impl Mkey {
 
     fn walk_entries(
         &self,
-        entries: &[Klm],
-        mode: AccessMode,
+        list: &KlmList<'_>,
         va: u64,
         len: u64,
-        step: &mut dyn FnMut(&Klm, u64, u64) -> Result<(), MkeyFault>,
+        budget: &mut u32,
+        step: &mut dyn FnMut(&mut u32, &Klm, u64, u64) -> Result<(), MkeyFault>,
     ) -> Result<(), MkeyFault> {
+        let KlmList { entries, mode } = *list;
         let mut offset = va.wrapping_sub(self.start);
         let mut left = len;
         let mut index = 0;
@@ -500,6 +507,8 @@ impl Mkey {
             offset &= size - 1;
         }
         while left > 0 {
+            // Entries that are passed over cost as much as those that are used.
+            *budget = budget.checked_sub(1).ok_or(MkeyFault::Depth)?;
             let entry = entries.get(index).ok_or(MkeyFault::Bounds)?;
             let size = match mode {
                 AccessMode::Ksm => 1u64 << self.log_page_size.min(62),
@@ -511,7 +520,7 @@ impl Mkey {
                 continue;
             }
             let n = left.min(size - offset);
-            step(entry, offset, n)?;
+            step(budget, entry, offset, n)?;
             offset = 0;
             left -= n;
         }

@@ -50,12 +50,15 @@ pub enum Input {
     Tick,
 }
 
-/// Own frames that one call may deliver to the NIC itself, so that a conversation of two of its
-/// QPs does not keep the engine from everything else.
-const LOOPBACK_BUDGET: usize = 256;
+/// Frames that one call may deliver to the NIC itself, or drop, before it lets the engine look at
+/// everything else.
+const INTERNAL_BUDGET: usize = 256;
 
 /// How long a software reset takes: drivers wait up to a minute, and want to see it under way.
 const SW_RESET_TIME: Duration = Duration::from_millis(20);
+
+/// How long a deadline waits that comes while bus mastering is off.
+const POSTPONED: Duration = Duration::from_millis(100);
 
 /// A NIC.
 pub struct Nic {
@@ -120,25 +123,20 @@ impl Nic {
         if !self.core.bus_master {
             return None;
         }
-        let mut budget = LOOPBACK_BUDGET;
+        let mut budget = INTERNAL_BUDGET;
         loop {
             if let Some(frame) = self.core.out.loopback.pop_front() {
                 self.roce(&frame);
             } else if let Some(frame) = self.core.out.wire.pop_front() {
                 return Some(frame);
-            } else if eth::resume(&mut self.core) {
-                continue;
-            } else {
+            } else if !eth::resume(&mut self.core) {
                 let frame = self.poll_queue_pairs()?;
-                let own = frame.dst_mac().is_some_and(|mac| self.core.is_own_mac(mac));
-                if !own {
+                if frame.dst_mac().is_some_and(|mac| self.core.is_own_mac(mac)) {
+                    self.roce(&frame);
+                } else if self.core.port.link_up() {
                     self.core.count_roce_transmit(&frame);
-                    if self.core.port.link_up() {
-                        return Some(frame);
-                    }
-                    continue;
+                    return Some(frame);
                 }
-                self.roce(&frame);
             }
             budget -= 1;
             if budget == 0 {
@@ -149,8 +147,10 @@ impl Nic {
 
     /// The next MSI-X vector to fire.
     pub fn poll_interrupt(&mut self) -> Option<u16> {
-        let vector = self.core.eqs.interrupts.pop_front();
-        vector.filter(|_| self.core.bus_master)
+        if !self.core.bus_master {
+            return None;
+        }
+        self.core.eqs.interrupts.pop_front()
     }
 
     /// When to call [`handle`](Self::handle) with a tick at the latest; `now` or earlier if there
@@ -168,6 +168,11 @@ impl Nic {
     }
 
     fn act(&mut self, action: Action) {
+        // Without bus mastering there is nothing that a doorbell could do.
+        let touches_memory = !matches!(action, Action::CommandQueue(_) | Action::NicInterface(_));
+        if touches_memory && !self.core.bus_master {
+            return;
+        }
         match action {
             Action::CommandQueue(base) => {
                 // A driver that starts on a live device (after a crash of the last one) resets it.
@@ -429,6 +434,11 @@ impl Nic {
 
     fn run_timers(&mut self, now: Time) {
         while let Some(key) = self.core.timers.expired(now) {
+            if key != TimerKey::Reset && !self.core.bus_master {
+                // What it would do needs memory: later, if at all.
+                self.core.timers.arm(now + POSTPONED, key);
+                continue;
+            }
             match key {
                 TimerKey::Qp(qpn) => self.queue_pair_timeout(qpn),
                 TimerKey::Cq(cqn) => {
@@ -495,7 +505,10 @@ fn arm_timer(qp: &mut Qp, core: &mut Core) {
     if let Some(due) = requester.next_timeout()
         && qp.timer.is_none_or(|armed| armed > due)
     {
-        qp.timer = Some(due);
-        core.timers.arm(due, TimerKey::Qp(qp.attr.qpn));
+        let key = TimerKey::Qp(qp.attr.qpn);
+        if let Some(old) = qp.timer.replace(due) {
+            core.timers.disarm(old, key);
+        }
+        core.timers.arm(due, key);
     }
 }

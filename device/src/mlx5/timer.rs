@@ -1,8 +1,7 @@
-//! Deadlines of the NIC: one heap. An entry that came too early is re-armed by its owner, one
-//! that came too late for its owner is ignored: owners keep the true deadline.
+//! Deadlines of the NIC, in one ordered set. Owners keep their deadline too: they take it back when
+//! it changes, and ignore one that is not theirs any more.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use rocinante_wire::time::Time;
 
@@ -20,18 +19,23 @@ pub enum TimerKey {
 /// Armed deadlines.
 #[derive(Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Time, TimerKey)>>,
+    set: BTreeSet<(Time, TimerKey)>,
 }
 
 impl Timers {
     /// Adds a deadline.
     pub fn arm(&mut self, due: Time, key: TimerKey) {
-        self.heap.push(Reverse((due, key)));
+        self.set.insert((due, key));
+    }
+
+    /// Takes a deadline back, if it is still there.
+    pub fn disarm(&mut self, due: Time, key: TimerKey) {
+        self.set.remove(&(due, key));
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse((due, _))| *due)
+        self.set.first().map(|(due, _)| *due)
     }
 
     /// Takes one deadline that has passed.
@@ -39,11 +43,26 @@ impl Timers {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, key))| key)
+        self.set.pop_first().map(|(_, key)| key)
     }
+}
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.heap.clear();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_order_and_can_be_taken_back() {
+        let mut timers = Timers::default();
+        timers.arm(Time(30), TimerKey::Reset);
+        timers.arm(Time(10), TimerKey::Qp(5));
+        timers.arm(Time(20), TimerKey::Cq(5));
+        timers.arm(Time(20), TimerKey::Cq(5));
+        timers.disarm(Time(10), TimerKey::Qp(5));
+        assert_eq!(timers.next(), Some(Time(20)));
+        assert_eq!(timers.expired(Time(19)), None);
+        assert_eq!(timers.expired(Time(30)), Some(TimerKey::Cq(5)));
+        assert_eq!(timers.expired(Time(30)), Some(TimerKey::Reset));
+        assert_eq!(timers.expired(Time(99)), None);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
 use rocinante_device::mlx5::leak::Findings;
-use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig};
+use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
 use rocinante_wire::switch::PortHandle;
 
@@ -79,7 +79,8 @@ impl Mailbox {
         self.doorbell.ring();
     }
 
-    fn stopped(&self) -> bool {
+    /// Whether the engine has ended or is to.
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 }
@@ -103,6 +104,8 @@ pub struct Engine {
     mailbox: Arc<Mailbox>,
     interrupts: Arc<Interrupts>,
     clock: Clock,
+    /// A frame that the port it is for has no room for.
+    held: Option<NicFrame>,
 }
 
 impl Engine {
@@ -122,6 +125,7 @@ impl Engine {
             mailbox,
             interrupts,
             clock,
+            held: None,
         }
     }
 
@@ -178,12 +182,18 @@ impl Engine {
 
     fn give(&mut self) -> bool {
         let now = self.clock.now();
+        // Deadlines do not wait until there is nothing else to do.
+        self.nic.handle(now, Input::Tick);
         let mut given = 0;
         while given < BATCH {
-            let Some(frame) = self.nic.poll_transmit(now) else {
+            let frame = self.held.take().or_else(|| self.nic.poll_transmit(now));
+            let Some(frame) = frame else { break };
+            // A full port holds its senders up, as pause frames do: dropping would cost a
+            // retransmission of all that follows.
+            if let Err(frame) = self.port.try_send(frame) {
+                self.held = Some(frame);
                 break;
-            };
-            self.port.send(frame);
+            }
             given += 1;
         }
         while let Some(vector) = self.nic.poll_interrupt() {
@@ -194,6 +204,11 @@ impl Engine {
 
     fn rest(&mut self) {
         let now = self.clock.now();
+        if self.held.is_some() {
+            // The port's receiver is busy; nobody says when it has made room.
+            std::thread::yield_now();
+            return;
+        }
         let due = self.nic.poll_timeout();
         if due.is_none_or(|due| due > now) {
             let timeout = due.map(|due| due.since(now));
@@ -202,6 +217,5 @@ impl Engine {
                 !mailbox.requests.is_empty() || port.pending() > 0 || mailbox.stopped()
             });
         }
-        self.nic.handle(self.clock.now(), Input::Tick);
     }
 }

@@ -1,7 +1,7 @@
 //! The device as the PCI function sees it: everything is handed over to the engine.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use rocinante_device::mlx5::{Input, bar};
 use rocinante_dma::MemoryMap;
@@ -14,32 +14,33 @@ use super::{ANSWER, Clock};
 pub struct Model {
     mailbox: Arc<Mailbox>,
     clock: Clock,
-    read_reply: (SyncSender<[u8; 8]>, Receiver<[u8; 8]>),
-    quiesced: (SyncSender<()>, Receiver<()>),
 }
 
 impl Model {
     /// In front of the engine that `mailbox` leads to.
     pub fn new(mailbox: Arc<Mailbox>, clock: Clock) -> Model {
-        Model {
-            mailbox,
-            clock,
-            read_reply: sync_channel(1),
-            quiesced: sync_channel(1),
-        }
+        Model { mailbox, clock }
     }
 
-    /// Waits until `input` has taken effect.
-    fn quiesce(&mut self, input: Input) {
-        // An answer to a question given up earlier must not be taken for the one to this.
-        while self.quiesced.1.try_recv().is_ok() {}
-        if self
-            .mailbox
-            .post(Request::Quiesce(input, self.quiesced.0.clone()))
-            && self.quiesced.1.recv_timeout(ANSWER).is_err()
-        {
-            log::warn!(target: "mlx5::bar", "the engine does not answer");
+    /// Asks the engine something and waits. `None`: it has ended, or hangs and is given up; from
+    /// then on the device is as good as pulled out.
+    fn ask<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
+        // A channel for each question: a late answer to another one must not be taken for this.
+        let (reply, answer) = sync_channel(1);
+        if !self.mailbox.post(request(reply)) {
+            return None;
         }
+        let answer = answer.recv_timeout(ANSWER).ok();
+        if answer.is_none() && !self.mailbox.stopped() {
+            log::error!(target: "mlx5", "a NIC does not answer: giving it up");
+            self.mailbox.stop();
+        }
+        answer
+    }
+
+    /// Waits until `input` has taken effect. An engine that has ended does nothing any more.
+    fn quiesce(&self, input: Input) {
+        let _ = self.ask(|done| Request::Quiesce(input, done));
     }
 }
 
@@ -49,18 +50,12 @@ impl DeviceModel for Model {
         if bar::read_clock(self.clock.now(), offset, data) {
             return;
         }
-        for (chunk, at) in data.chunks_mut(8).zip((offset..).step_by(8)) {
-            while self.read_reply.1.try_recv().is_ok() {}
-            let reply = self.read_reply.0.clone();
-            let asked = self.mailbox.post(Request::BarRead {
-                offset: at,
-                len: chunk.len(),
-                reply,
-            });
-            match self.read_reply.1.recv_timeout(ANSWER) {
-                Ok(bytes) if asked => chunk.copy_from_slice(&bytes[..chunk.len()]),
+        for (chunk, offset) in data.chunks_mut(8).zip((offset..).step_by(8)) {
+            let len = chunk.len();
+            match self.ask(|reply| Request::BarRead { offset, len, reply }) {
+                Some(bytes) => chunk.copy_from_slice(&bytes[..len]),
                 // As a device that is gone.
-                _ => chunk.fill(0xff),
+                None => chunk.fill(0xff),
             }
         }
     }

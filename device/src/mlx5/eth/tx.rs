@@ -36,6 +36,9 @@ impl Default for Scratch {
     }
 }
 
+/// WQEs worked on in one go, whether they make frames or not.
+const MAX_WQES: usize = 4096;
+
 /// Works on the send queue `sqn` up to the producer index in its doorbell record. To be called when
 /// its doorbell rings. A queue that made many frames stops, and goes on with [`resume`].
 pub fn run_sq(core: &mut Core, sqn: u32) {
@@ -45,8 +48,11 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
     }
     let mut scratch = std::mem::take(&mut core.eth.tx);
     let start = core.out.wire.len();
+    let mut wqes = 0;
     while step(core, sqn, &mut scratch) {
-        if core.out.wire.len() - start + core.eth.looped.len() >= BUDGET {
+        wqes += 1;
+        let frames = core.out.wire.len() - start + core.eth.looped.len();
+        if frames >= BUDGET || wqes >= MAX_WQES {
             if let Some(sq) = core.eth.sqs.get_mut(sqn) {
                 sq.waiting = true;
                 core.eth.waiting.push_back(sqn);

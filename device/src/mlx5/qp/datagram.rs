@@ -60,7 +60,9 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
             Ok(frame) => (Cqe::request(qp.attr.qpn, uidx, opcode, index, 0), frame),
             Err(err) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: datagram WQE {index:#x} opcode {opcode:#x}: {err:?}", qp.attr.qpn);
-                core.count(qp.attr.counters, |q| q.req_cqe_error += 1);
+                core.count(qp.attr.counters, |q| {
+                    q.req_cqe_error = q.req_cqe_error.wrapping_add(1)
+                });
                 let (syndrome, vendor) = (err.syndrome(), err.vendor_syndrome());
                 let kind = CqeOpcode::ReqErr;
                 (
@@ -206,8 +208,9 @@ pub fn receive(qp: &mut Qp, core: &mut Core, roce: &RoceFrame, frame: &NicFrame)
     let failure = match host.begin_receive(None) {
         Ok(Begin::Ready) => place(&mut host, roce, frame),
         Ok(Begin::NotReady | Begin::Invalid) => {
-            host.core
-                .count(host.attr.counters, |q| q.out_of_buffer += 1);
+            host.core.count(host.attr.counters, |q| {
+                q.out_of_buffer = q.out_of_buffer.wrapping_add(1)
+            });
             return;
         }
         Err(err) => Err(err),

@@ -100,7 +100,9 @@ pub fn flush_send(qp: &mut Qp, core: &mut Core) {
 }
 
 fn flush_one(qp: &Qp, core: &mut Core, opcode: u8, index: u16) {
-    core.count(qp.attr.counters, |q| q.req_cqe_flush_error += 1);
+    core.count(qp.attr.counters, |q| {
+        q.req_cqe_flush_error = q.req_cqe_flush_error.wrapping_add(1)
+    });
     let cqe = flush_cqe(
         CqeOpcode::ReqErr,
         qp,
@@ -127,8 +129,12 @@ fn flush_cqe(kind: CqeOpcode, qp: &Qp, user_index: u32, opcode: u8, index: u16) 
 }
 
 fn fail_held(qp: &mut Qp, core: &mut Core) {
-    if let Some(held) = qp.receive.held.take() {
-        core.count(qp.attr.counters, |q| q.resp_cqe_flush_error += 1);
+    if let Some(held) = qp.receive.held.take()
+        && held.srqn.is_none_or(|srqn| core.srqs.contains(srqn))
+    {
+        core.count(qp.attr.counters, |q| {
+            q.resp_cqe_flush_error = q.resp_cqe_flush_error.wrapping_add(1)
+        });
         let cqe = flush_cqe(
             CqeOpcode::RespErr,
             qp,
@@ -141,14 +147,21 @@ fn fail_held(qp: &mut Qp, core: &mut Core) {
 }
 
 fn flush_receive(qp: &mut Qp, core: &mut Core) {
-    loop {
+    // What is posted meanwhile is found by the next poll.
+    let posted = match &mut qp.receive.queue {
+        Some(queue) => queue.available(&core.mem),
+        None => 0,
+    };
+    for _ in 0..posted {
         let Some(queue) = &mut qp.receive.queue else {
             return;
         };
         let Ok(Some(taken)) = queue.take(&core.mem, &mut qp.receive.segs) else {
             return;
         };
-        core.count(qp.attr.counters, |q| q.resp_cqe_flush_error += 1);
+        core.count(qp.attr.counters, |q| {
+            q.resp_cqe_flush_error = q.resp_cqe_flush_error.wrapping_add(1)
+        });
         let uidx = user_index(qp.attr.user_index);
         let cqe = flush_cqe(CqeOpcode::RespErr, qp, uidx, 0, taken.wqe_counter);
         if core.complete(qp.attr.cqn_receive, cqe).is_err() {

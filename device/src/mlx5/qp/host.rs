@@ -138,8 +138,9 @@ impl RequesterHost for SendHost<'_, '_> {
         let Some(entry) = self.pop(cookie) else {
             return;
         };
-        self.core
-            .count(self.attr.counters, |q| q.req_cqe_error += 1);
+        self.core.count(self.attr.counters, |q| {
+            q.req_cqe_error = q.req_cqe_error.wrapping_add(1)
+        });
         self.complete(Cqe::error(
             CqeOpcode::ReqErr,
             self.attr.qpn,
@@ -178,13 +179,25 @@ pub struct ReceiveHost<'a, 'f> {
 }
 
 impl ReceiveHost<'_, '_> {
-    /// Whose keys a remote access is checked against.
+    /// Whose keys a remote access is checked against: with XRC those of the SRQ that the packet
+    /// names, if it is one of the QP's domain.
     fn remote_accessor(&self) -> Accessor {
         let mut who = self.attr.accessor();
-        if let Some(srq) = self.xrc_srqn.and_then(|srqn| self.core.srqs.get(srqn)) {
-            who.pd = Some(srq.pd);
+        if let Some(srqn) = self.xrc_srqn {
+            let srq = self.core.srqs.get(srqn);
+            let srq = srq.filter(|srq| srq.kind == SrqKind::Xrc && srq.xrcd == self.attr.xrcd);
+            // No PD has this number.
+            who.pd = Some(srq.map_or(u32::MAX, |srq| srq.pd));
         }
         who
+    }
+
+    /// The held WQE, unless the SRQ that it came from is gone: no completion may follow that.
+    fn take_held(&mut self) -> Option<Held> {
+        let held = self.receive.held.take()?;
+        held.srqn
+            .is_none_or(|srqn| self.core.srqs.contains(srqn))
+            .then_some(held)
     }
 
     fn memory(&self, who: Accessor) -> Memory<'_> {
@@ -301,10 +314,11 @@ impl ResponderHost for ReceiveHost<'_, '_> {
         let resolved =
             self.core
                 .mkeys
-                .resolve_remote(who, rkey, va, 8, Rights::ATOMIC, &mut |iova, _| {
-                    address.get_or_insert(iova);
+                .resolve_remote(who, rkey, va, 8, Rights::ATOMIC, &mut |iova, n| {
+                    // Eight bytes in one place, or it is not one operation.
+                    address.get_or_insert((iova, n));
                 });
-        let (Ok(()), Some(iova)) = (resolved, address) else {
+        let (Ok(()), Some((iova, 8))) = (resolved, address) else {
             return Err(RemoteFault::Access);
         };
         let mem = &self.core.mem;
@@ -345,7 +359,7 @@ impl ResponderHost for ReceiveHost<'_, '_> {
     }
 
     fn complete_receive(&mut self, done: RecvDone) {
-        let Some(held) = self.receive.held.take() else {
+        let Some(held) = self.take_held() else {
             return;
         };
         let (opcode, imm) = match done.kind {
@@ -364,11 +378,12 @@ impl ResponderHost for ReceiveHost<'_, '_> {
     }
 
     fn fail_receive(&mut self, err: WcError) {
-        let Some(held) = self.receive.held.take() else {
+        let Some(held) = self.take_held() else {
             return;
         };
-        self.core
-            .count(self.attr.counters, |q| q.resp_cqe_error += 1);
+        self.core.count(self.attr.counters, |q| {
+            q.resp_cqe_error = q.resp_cqe_error.wrapping_add(1)
+        });
         let cqe = Cqe::error(
             CqeOpcode::RespErr,
             self.attr.qpn,

@@ -32,13 +32,16 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
     }
     pump(qp, &core.mem);
     loop {
-        let frame = poll_request(qp, core);
-        // Completions made room for more work requests.
-        if frame.is_none() && qp.state == State::Rts && has_more(qp) {
-            pump(qp, &core.mem);
-            continue;
+        let (frame, lost) = poll_request(qp, core);
+        if frame.is_some() || qp.state != State::Rts {
+            return frame;
         }
-        return frame;
+        if has_more(qp) {
+            // Completions made room for more work requests.
+            pump(qp, &core.mem);
+        } else if !lost {
+            return None;
+        }
     }
 }
 
@@ -89,7 +92,7 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
                     GatherFault::Mkey(_) => RemoteFault::Access,
                     GatherFault::Dma(_) => RemoteFault::Operational,
                 };
-                let none = Frame::roce(head, layout, Body::Empty);
+                let none = Frame::from_slice(&[], &core.buffers);
                 let incoming = Incoming::new(&none, 0..0);
                 let mut host = ReceiveHost {
                     core,
@@ -109,7 +112,9 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
     }
 }
 
-fn poll_request(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+/// The next request packet, and whether one was made that went nowhere: a UC work request
+/// completes when its last packet is behind it, wherever that went.
+fn poll_request(qp: &mut Qp, core: &mut Core) -> (Option<NicFrame>, bool) {
     let Qp {
         attr,
         send,
@@ -131,6 +136,7 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
         Engine::Unreliable { requester, .. } => requester.poll_transmit(&mut host),
         Engine::Datagram => None,
     };
+    let made = packet.is_some();
     // Without a path (its GID was deleted before the QP connected) packets go nowhere, and the
     // transport's timer finds out.
     let frame = packet.zip(path.as_ref()).and_then(|(tx, path)| {
@@ -172,7 +178,8 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
     });
     let (failed, overrun) = (host.failed, host.overrun);
     after_send(qp, core, failed, overrun);
-    frame
+    let lost = made && frame.is_none();
+    (frame, lost)
 }
 
 /// What the QP does after its requester reported.

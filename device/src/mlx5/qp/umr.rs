@@ -84,6 +84,13 @@ pub fn execute(
     let seg: MkeySeg = segment(bytes, 64)?;
     let index = ctrl.imm.get() >> 8;
     let mkey = mkeys.table.get(index).ok_or(WcError::MwBind)?;
+    // Only the driver's own UMR QP moves keys between protection domains.
+    if let Some(pd) = who.pd
+        && (mkey.pd != pd || umr.mkey_mask.get() & mask::PD != 0)
+    {
+        debug!(target: "mlx5::mkey", "UMR of mkey {index:#x} from PD {pd:#x} refused: it is in {:#x}", mkey.pd);
+        return Err(WcError::MwBind);
+    }
     let refused = match umr.flags & CHECK_MASK {
         CHECK_NOT_FREE => !mkey.free,
         CHECK_FREE => mkey.free,

@@ -173,7 +173,7 @@ impl Requester {
             header: header(&params),
             state: State::Stopped,
             depth,
-            queue: VecDeque::with_capacity(depth),
+            queue: VecDeque::new(),
             cursor: 0,
             post_psn: Psn::default(),
             una: Psn::default(),
@@ -202,6 +202,7 @@ impl Requester {
         self.max = psn;
         self.retry_left = self.params.retry_count;
         self.rnr_left = self.params.rnr_retry;
+        self.queue.reserve_exact(self.depth);
         self.state = State::Running;
     }
 

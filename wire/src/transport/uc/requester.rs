@@ -34,7 +34,7 @@ impl UcRequester {
             running: false,
             failed: false,
             depth,
-            queue: VecDeque::with_capacity(depth),
+            queue: VecDeque::new(),
             sent: 0,
             psn: Psn::default(),
         }
@@ -46,6 +46,7 @@ impl UcRequester {
         self.params = params.sanitized();
         self.header = header(&self.params);
         self.psn = psn;
+        self.queue.reserve_exact(self.depth);
         self.running = true;
     }
 
