@@ -11,6 +11,7 @@ pub mod core;
 pub mod counters;
 pub mod cq;
 pub mod cqe;
+pub mod crspace;
 pub mod eq;
 pub mod eth;
 pub mod hca;

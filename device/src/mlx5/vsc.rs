@@ -1,11 +1,14 @@
 //! The vendor-specific capability: the gateway through which drivers reach the adapter past its BAR.
 //! Sources: Linux `core/lib/pci_vsc.c`, FreeBSD `mlx5_vsc.c`, mstflint's `mtcr`.
 //!
-//! Knows the registers and the semaphores behind them. Of the address spaces there is only that of
-//! the semaphores: there is no CR space to dump, so selecting it (or another) tells that it is not
-//! supported. Nothing here reaches the NIC, so the gateway answers while the NIC is in a reset.
+//! Knows the registers and the semaphores behind them. Of the address spaces there are that of the
+//! semaphores and the two through which drivers dump the CR space, see [`crate::mlx5::crspace`];
+//! selecting another tells that it is not supported. Nothing here reaches the NIC, so the gateway
+//! answers while the NIC is in a reset.
 
 use rocinante_pci::ConfigRegisters;
+
+use crate::mlx5::crspace;
 
 /// Bytes of the capability, header included, as a ConnectX-5 has it.
 pub const LEN: u8 = 0x18;
@@ -23,6 +26,8 @@ mod register {
 const SPACE: u32 = 0xffff;
 /// Control: status of the space, [31:29]; 0 is not supported.
 const SUPPORTED: u32 = 1 << 29;
+/// Control: after the space was selected, the address register reads as its size.
+const SIZE_VALID: u32 = 1 << 28;
 /// Control: why an access was refused, [27:24]; 3 is an address out of range.
 const OUT_OF_RANGE: u32 = 3 << 24;
 
@@ -32,6 +37,10 @@ const FLAG: u32 = 1 << 31;
 /// Address: the access was refused.
 const SYNDROME: u32 = 1 << 30;
 
+/// Address space of the CR space as a function may see it.
+const PROTECTED_CRSPACE: u32 = 6;
+/// The same, where a read leaves the address of the next register.
+const SCAN_CRSPACE: u32 = 7;
 /// Address space of the semaphores that the functions of an adapter share.
 const SEMAPHORES: u32 = 0xa;
 /// The semaphore held by whoever dumps or resets the adapter.
@@ -70,10 +79,10 @@ impl Gateway {
     }
 
     fn control(&self) -> u32 {
-        let status = if self.space == SEMAPHORES {
-            SUPPORTED
-        } else {
-            0
+        let status = match self.space {
+            SEMAPHORES | PROTECTED_CRSPACE => SUPPORTED,
+            SCAN_CRSPACE => SUPPORTED | SIZE_VALID,
+            _ => 0,
         };
         let refused = if self.address & SYNDROME == 0 {
             0
@@ -93,20 +102,38 @@ impl Gateway {
     fn access(&mut self, command: u32) {
         let address = command & !(FLAG | SYNDROME);
         let write = command & FLAG != 0;
-        let done = if write { 0 } else { FLAG };
-        if (self.space, address) != (SEMAPHORES, SW_RESET) {
-            if !write {
-                self.data = 0;
-            }
-            self.address = address | SYNDROME | done;
-            return;
-        }
-        if write {
-            self.sw_reset.write(self.data);
+        self.address = if write {
+            self.store(address)
         } else {
-            self.data = self.sw_reset.0;
+            FLAG | self.load(address)
+        };
+    }
+
+    /// Returns what the address register then reads as.
+    fn store(&mut self, address: u32) -> u32 {
+        if (self.space, address) != (SEMAPHORES, SW_RESET) {
+            return address | SYNDROME;
         }
-        self.address = address | done;
+        self.sw_reset.write(self.data);
+        address
+    }
+
+    /// Returns what the address register then reads as.
+    fn load(&mut self, address: u32) -> u32 {
+        let value = match (self.space, address) {
+            (SEMAPHORES, SW_RESET) => Some(self.sw_reset.0),
+            (PROTECTED_CRSPACE, _) => crspace::register(address),
+            (SCAN_CRSPACE, _) => {
+                self.data = crspace::register(address).unwrap_or(crspace::BAD_ACCESS);
+                return crspace::next(address);
+            }
+            _ => None,
+        };
+        self.data = value.unwrap_or(crspace::BAD_ACCESS);
+        match value {
+            Some(_) => address,
+            None => address | SYNDROME,
+        }
     }
 }
 
@@ -127,6 +154,9 @@ impl ConfigRegisters for Gateway {
             register::CONTROL => {
                 self.space = value & SPACE;
                 self.address &= !SYNDROME;
+                if self.space == SCAN_CRSPACE {
+                    self.address = crspace::SIZE;
+                }
             }
             register::SEMAPHORE => self.semaphore.write(value),
             register::ADDRESS => self.access(value),
@@ -254,10 +284,63 @@ mod tests {
         }
     }
 
-    /// ICMD, CR space, protected and scanned CR space, and what nobody knows.
+    /// As `mlx5_crdump_fill`, which gives up if it is led backwards or not exactly to the end.
+    #[test]
+    fn linux_dumps_the_cr_space() {
+        let mut g = Gateway::new();
+        lock(&mut g).unwrap();
+        assert!(linux_set_space(&mut g, 7));
+        assert_eq!(g.read(0x04) >> 28 & 1, 1, "size valid");
+        let size = g.read(0x10) & 0x3fff_ffff;
+        let mut dump = vec![0u32; size as usize / 4];
+        let mut at = 0;
+        while at < size {
+            dump[at as usize / 4] = read(&mut g, at);
+            let next = g.read(0x10) & 0x3fff_ffff;
+            assert!(next > at, "{next:#x} after {at:#x}");
+            at = next;
+        }
+        assert_eq!(at, size);
+        assert_eq!(dump[0xf_0014 / 4], 0x20d);
+    }
+
+    /// As `mlx5_fwdump_prep` and `mlx5_fwdump`: runs of registers, then the registers of each run.
+    #[test]
+    fn freebsd_dumps_the_cr_space() {
+        let mut g = Gateway::new();
+        lock(&mut g).unwrap();
+        assert!(freebsd_set_space(&mut g, 7));
+        let mut runs = vec![(0u32, 0u32)];
+        let mut at = 0;
+        loop {
+            runs.last_mut().unwrap().1 += 1;
+            read(&mut g, at);
+            let next = g.read(0x10) & 0x3fff_ffff;
+            if next == 0 || next == at {
+                break;
+            }
+            if next != at + 4 {
+                runs.push((next, 0));
+            }
+            at = next;
+        }
+        assert!(runs.len() > 1, "\"no output from scan space\"");
+        // Without an entry of length 0 at the end the driver reads on into what the allocator, in
+        // powers of 2, rounded up.
+        assert!(!runs.len().is_power_of_two(), "{runs:x?}");
+
+        assert!(freebsd_set_space(&mut g, 6));
+        let mut dump = Vec::new();
+        for (start, count) in runs {
+            dump.extend((0..count).map(|n| read(&mut g, start + 4 * n)));
+        }
+        assert_eq!(dump, [0xbada_cce5, 0x20d, 0xbada_cce5]);
+    }
+
+    /// ICMD, CR space, and what nobody knows.
     #[test]
     fn other_spaces_are_not_supported_and_say_so() {
-        for space in [0, 1, 2, 3, 6, 7, 0x10a, 0xffff] {
+        for space in [0, 1, 2, 3, 5, 8, 0x10a, 0xffff] {
             let mut g = Gateway::new();
             assert!(!linux_set_space(&mut g, space), "{space:#x}");
             assert!(!freebsd_set_space(&mut g, space), "{space:#x}");
@@ -266,14 +349,20 @@ mod tests {
         }
     }
 
-    /// FreeBSD's scan goes on until the address does not move.
     #[test]
     fn an_access_to_nothing_ends_at_once_with_a_syndrome() {
-        for (space, address) in [(7, 0), (7, 0x20), (0xa, 0), (0xa, 0x24), (0xa, 0x3fff_ffff)] {
+        for (space, address) in [
+            (2, 0),
+            (6, 0),
+            (6, 0xf_0010),
+            (0xa, 0),
+            (0xa, 0x24),
+            (0xa, 0x3fff_ffff),
+        ] {
             let mut g = Gateway::new();
             g.write(0x04, space);
             g.write(0x14, 0xdead_beef);
-            assert_eq!(read(&mut g, address), 0);
+            assert_eq!(read(&mut g, address), 0xbada_cce5);
             assert_eq!(g.read(0x10), 0xc000_0000 | address);
             assert_eq!(g.read(0x04) >> 24 & 0xf, 3, "address out of range");
             write(&mut g, address, 5);
@@ -282,6 +371,17 @@ mod tests {
             assert_eq!(g.read(0x04), 1 << 29 | 0xa, "the next one is not to blame");
             assert_eq!(read(&mut g, 0x20), 0, "nothing was written");
             assert_eq!(g.read(0x10), 1 << 31 | 0x20);
+        }
+    }
+
+    #[test]
+    fn the_cr_space_is_not_for_writing() {
+        for space in [6, 7] {
+            let mut g = Gateway::new();
+            g.write(0x04, space);
+            write(&mut g, 0xf_0014, 5);
+            assert_eq!(g.read(0x10), 0x4000_0000 | 0xf_0014);
+            assert_eq!(read(&mut g, 0xf_0014), 0x20d);
         }
     }
 
@@ -335,6 +435,6 @@ mod tests {
             }
         }
         assert_eq!((g.semaphore.0, g.sw_reset.0), (0x1111, 0x2222));
-        assert_eq!(g.read(0x04) & 0xd0ff_0000, 0, "{:#x}", g.read(0x04));
+        assert_eq!(g.read(0x04) & 0xc0ff_0000, 0, "{:#x}", g.read(0x04));
     }
 }
