@@ -39,11 +39,15 @@ fn the_demo_passes() {
     let _alone = alone();
     let lab = lab("demo");
     let fabric = Emulated::start(2, None).expect("NICs");
-    let Demo { report, guests } =
-        demo::run(&lab, &fabric, Floors::default(), &Progress::shown());
+    let Demo { report, guests } = demo::run(&lab, &fabric, Floors::default(), &Progress::shown());
     println!("{}", report.table());
     drop(guests);
-    assert!(report.ok, "logs: {}\n{}", lab.logs().display(), report.table());
+    assert!(
+        report.ok,
+        "logs: {}\n{}",
+        lab.logs().display(),
+        report.table()
+    );
 }
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -60,10 +64,17 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn boot(lab: &'a Lab, fabric: &'a Emulated) -> Self {
-        let mut pair = Pair { lab, fabric, guests: Vec::new(), ends: Vec::new(), port: 20000 };
+        let mut pair = Pair {
+            lab,
+            fabric,
+            guests: Vec::new(),
+            ends: Vec::new(),
+            port: 20000,
+        };
         let configs = [0, 1].map(|n| pair.config(n));
         for (n, guest) in lab.boot_all(&configs).into_iter().enumerate() {
-            pair.guests.push(guest.unwrap_or_else(|error| panic!("guest {n}: {error:#}")));
+            pair.guests
+                .push(guest.unwrap_or_else(|error| panic!("guest {n}: {error:#}")));
         }
         pair.ends = vec![pair.configure(0), pair.configure(1)];
         pair
@@ -75,7 +86,9 @@ impl<'a> Pair<'a> {
 
     fn configure(&self, n: usize) -> Endpoint {
         let guest = &self.guests[n];
-        self.fabric.load(guest).unwrap_or_else(|error| panic!("driver: {error:#}"));
+        self.fabric
+            .load(guest)
+            .unwrap_or_else(|error| panic!("driver: {error:#}"));
         lab::configure(guest, ADDRESSES[n]).unwrap_or_else(|error| panic!("NIC: {error:#}"))
     }
 
@@ -84,10 +97,15 @@ impl<'a> Pair<'a> {
     fn run(&mut self, tool: &str, device: &str, gid: &str) -> String {
         self.port += 1;
         let command = |end: &Endpoint, port: u16| {
-            format!("{tool} -p {port} {device} {} {gid} {}", end.device, end.gid_index)
+            format!(
+                "{tool} -p {port} {device} {} {gid} {}",
+                end.device, end.gid_index
+            )
         };
         let port = self.port;
-        let server = self.guests[1].spawn(&command(&self.ends[1], port)).expect("server");
+        let server = self.guests[1]
+            .spawn(&command(&self.ends[1], port))
+            .expect("server");
         let listening = format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
         self.guests[1]
             .wait_until(&listening, PATIENCE)
@@ -138,15 +156,22 @@ fn a_nic_survives_its_monitor() {
     let _flood = pair.guests[0].spawn(&flood).expect("ping");
     let crashed = pair.guests.remove(0);
     drop(crashed); // kills QEMU
-    let again = pair.lab.boot(&pair.config(0)).unwrap_or_else(|error| panic!("{error:#}"));
+    let again = pair
+        .lab
+        .boot(&pair.config(0))
+        .unwrap_or_else(|error| panic!("{error:#}"));
     pair.guests.insert(0, again);
     pair.ends[0] = pair.configure(0);
     pair.pingpong("rc_pingpong -c -n 100");
 
     // An orderly end, with the driver loaded.
     let off = pair.guests.remove(0);
-    off.power_off(PATIENCE).unwrap_or_else(|error| panic!("power off: {error:#}"));
-    let again = pair.lab.boot(&pair.config(0)).unwrap_or_else(|error| panic!("{error:#}"));
+    off.power_off(PATIENCE)
+        .unwrap_or_else(|error| panic!("power off: {error:#}"));
+    let again = pair
+        .lab
+        .boot(&pair.config(0))
+        .unwrap_or_else(|error| panic!("{error:#}"));
     pair.guests.insert(0, again);
     pair.ends[0] = pair.configure(0);
     pair.pingpong("rc_pingpong -c -n 100");
@@ -195,7 +220,10 @@ fn an_independent_dissector_reads_the_wire() {
     for packet in &packets {
         *seen.entry(packet.opcode).or_default() += 1;
         // IBTA table 38: which opcode carries which header.
-        let reth = matches!(packet.opcode, 0x06 | 0x0a | 0x0b | 0x0c | 0x26 | 0x2a | 0x2b);
+        let reth = matches!(
+            packet.opcode,
+            0x06 | 0x0a | 0x0b | 0x0c | 0x26 | 0x2a | 0x2b
+        );
         let aeth = matches!(packet.opcode, 0x0d | 0x0f | 0x10 | 0x11 | 0x12);
         assert_eq!((packet.reth, packet.aeth), (reth, aeth), "{packet:?}");
     }
@@ -236,21 +264,41 @@ fn dissect(capture: &Path) -> Vec<Dissected> {
         .unwrap_or_else(|error| panic!("tshark: {error:#}"))
         // Takes any short SEND payload for RPC-over-RDMA, and then finds it malformed.
         .args(["--disable-protocol", "rpcordma"])
-        .args(["-Y", "infiniband || _ws.malformed", "-T", "fields", "-E", "separator=;"])
-        .args(["-e", "infiniband.bth.opcode", "-e", "infiniband.reth.dmalen"])
+        .args([
+            "-Y",
+            "infiniband || _ws.malformed",
+            "-T",
+            "fields",
+            "-E",
+            "separator=;",
+        ])
+        .args([
+            "-e",
+            "infiniband.bth.opcode",
+            "-e",
+            "infiniband.reth.dmalen",
+        ])
         .args(["-e", "infiniband.aeth.syndrome", "-e", "_ws.malformed"])
         .arg("-r")
         .arg(capture)
         .output()
         .expect("tshark runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).expect("text");
     text.lines()
         .map(|line| {
             let fields: Vec<_> = line.split(';').collect();
-            let [opcode, reth, aeth, malformed] = fields[..] else { panic!("tshark: {line:?}") };
+            let [opcode, reth, aeth, malformed] = fields[..] else {
+                panic!("tshark: {line:?}")
+            };
             Dissected {
-                opcode: opcode.parse().unwrap_or_else(|_| panic!("tshark: {line:?}")),
+                opcode: opcode
+                    .parse()
+                    .unwrap_or_else(|_| panic!("tshark: {line:?}")),
                 reth: !reth.is_empty(),
                 aeth: !aeth.is_empty(),
                 malformed: !malformed.is_empty(),
