@@ -193,7 +193,10 @@ impl<P: Payload> Frame<P> {
     /// See [`RoceError`].
     #[inline]
     pub fn parse_roce(&self) -> Result<RoceFrame, RoceError> {
-        roce::parse_frame(self.head(), self.len_on_wire())
+        match &self.roce {
+            Some(layout) => roce::parse_headers(self.head(), layout),
+            None => roce::parse_frame(self.head(), self.len_on_wire()),
+        }
     }
 
     /// Where the bytes of `range` lie (offsets in the frame, as in [`RoceFrame::payload`]): up to

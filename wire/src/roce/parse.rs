@@ -1,8 +1,9 @@
 //! Headers of incoming frames: is it RoCE, and if so, what does it say.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
+use pnet_packet::ethernet::EtherTypes;
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
 use pnet_packet::ipv6::Ipv6Packet;
@@ -10,10 +11,13 @@ use pnet_packet::udp::UdpPacket;
 use zerocopy::FromBytes;
 
 use super::{Address, ETHERTYPE_V1, L3, Layout, Tci, UDP_PORT, fold, ipv4_sum};
+use crate::MacAddr;
 use crate::ib::{self, Gid, Grh, ICRC_LEN, ParseError};
 use crate::icrc::Encap;
 use crate::packet::Packet;
 
+/// `l3_offset` of a frame with a tag.
+const TAGGED: u8 = 18;
 const UDP_LEN: usize = 8;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
@@ -148,19 +152,22 @@ pub fn classify(head: &[u8], wire_len: usize) -> Result<Layout, RoceError> {
     })
 }
 
-fn address(head: &[u8], layout: Layout) -> Result<Address, RoceError> {
-    let ethernet = EthernetPacket::new(head).ok_or(RoceError::Length)?;
-    let (_, vlan, _) = ethernet_header(head).ok_or(RoceError::Length)?;
-    let l3_bytes = head
+fn address(head: &[u8], layout: &Layout) -> Result<Address, RoceError> {
+    let (dst_mac, rest) = head.split_first_chunk::<6>().ok_or(RoceError::Length)?;
+    let (src_mac, rest) = rest.split_first_chunk::<6>().ok_or(RoceError::Length)?;
+    // Without a tag the EtherType is where the tag's protocol identifier would be.
+    let vlan = match rest.first_chunk() {
+        Some(&[_, _, high, low]) if layout.l3_offset == TAGGED => {
+            Some(Tci(u16::from_be_bytes([high, low])))
+        }
+        _ => None,
+    };
+    let l3 = head
         .get(usize::from(layout.l3_offset)..)
         .unwrap_or_default();
-    let udp_sport = |ip_len: usize| {
-        let udp = UdpPacket::new(l3_bytes.get(ip_len..).unwrap_or_default());
-        udp.map_or(0, |udp| udp.get_source())
-    };
     let (l3, udp_sport) = match layout.encap {
         Encap::V1 => {
-            let (grh, _) = Grh::ref_from_prefix(l3_bytes).map_err(|_| RoceError::Length)?;
+            let (grh, _) = Grh::ref_from_prefix(l3).map_err(|_| RoceError::Length)?;
             let l3 = L3::V1 {
                 sgid: Gid(grh.sgid),
                 dgid: Gid(grh.dgid),
@@ -171,33 +178,33 @@ fn address(head: &[u8], layout: Layout) -> Result<Address, RoceError> {
             (l3, 0)
         }
         Encap::V2Ipv4 => {
-            let ip = Ipv4Packet::new(l3_bytes).ok_or(RoceError::Length)?;
-            if l3_bytes.first_chunk().map(|header| fold(ipv4_sum(header))) != Some(0xffff) {
-                return Err(RoceError::Ipv4Checksum);
-            }
+            let ip: &[u8; IPV4_LEN + 2] = l3.first_chunk().ok_or(RoceError::Length)?;
             let l3 = L3::V2Ipv4 {
-                src: ip.get_source(),
-                dst: ip.get_destination(),
-                tos: ip.get_dscp() << 2 | ip.get_ecn(),
-                ttl: ip.get_ttl(),
+                src: Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]),
+                dst: Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]),
+                tos: ip[1],
+                ttl: ip[8],
             };
-            (l3, udp_sport(IPV4_LEN))
+            (l3, u16::from_be_bytes([ip[20], ip[21]]))
         }
         Encap::V2Ipv6 => {
-            let ip = Ipv6Packet::new(l3_bytes).ok_or(RoceError::Length)?;
+            let udp: &[u8; IPV6_LEN + 2] = l3.first_chunk().ok_or(RoceError::Length)?;
+            let udp_sport = u16::from_be_bytes([udp[40], udp[41]]);
+            // The GRH is an IPv6 header.
+            let (ip, _) = Grh::ref_from_prefix(l3).map_err(|_| RoceError::Length)?;
             let l3 = L3::V2Ipv6 {
-                src: ip.get_source(),
-                dst: ip.get_destination(),
-                tclass: ip.get_traffic_class(),
-                flow_label: ip.get_flow_label(),
-                hop_limit: ip.get_hop_limit(),
+                src: Ipv6Addr::from(ip.sgid),
+                dst: Ipv6Addr::from(ip.dgid),
+                tclass: ip.tclass(),
+                flow_label: ip.flow_label(),
+                hop_limit: ip.hop_limit,
             };
-            (l3, udp_sport(IPV6_LEN))
+            (l3, udp_sport)
         }
     };
     Ok(Address {
-        src_mac: ethernet.get_source(),
-        dst_mac: ethernet.get_destination(),
+        src_mac: MacAddr::from(*src_mac),
+        dst_mac: MacAddr::from(*dst_mac),
         vlan,
         l3,
         udp_sport,
@@ -213,6 +220,24 @@ fn address(head: &[u8], layout: Layout) -> Result<Address, RoceError> {
 #[inline]
 pub fn parse_frame(head: &[u8], wire_len: usize) -> Result<RoceFrame, RoceError> {
     let layout = classify(head, wire_len)?;
+    if layout.encap == Encap::V2Ipv4 {
+        let header = head.get(usize::from(layout.l3_offset)..);
+        let sum = header
+            .and_then(|header| header.first_chunk())
+            .map(|header| fold(ipv4_sum(header)));
+        if sum != Some(0xffff) {
+            return Err(RoceError::Ipv4Checksum);
+        }
+    }
+    parse_headers(head, &layout)
+}
+
+/// [`parse_frame`] where it is known to be RoCE, and how it is laid out.
+///
+/// # Errors
+/// As [`parse_frame`], for what can still be wrong.
+#[inline]
+pub fn parse_headers(head: &[u8], layout: &Layout) -> Result<RoceFrame, RoceError> {
     let address = address(head, layout)?;
     let ib_offset = usize::from(layout.ib_offset);
     let ib = head.get(ib_offset..).unwrap_or_default();
@@ -221,7 +246,7 @@ pub fn parse_frame(head: &[u8], wire_len: usize) -> Result<RoceFrame, RoceError>
     let payload = start..start + packet.payload_len as usize;
     Ok(RoceFrame {
         address,
-        layout,
+        layout: *layout,
         packet,
         payload,
     })
