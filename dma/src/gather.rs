@@ -11,8 +11,9 @@ use arrayvec::ArrayVec;
 use crate::error::{DmaError, DmaErrorKind};
 use crate::map::{MemoryMap, copy};
 
-/// The most segments one [`Gather`] can hold.
-pub const MAX_SEGMENTS: usize = 8;
+/// The most segments one [`Gather`] can hold: a packet's payload mostly lies in one page or two, and frames are moved
+/// about with their references in them.
+pub const MAX_SEGMENTS: usize = 4;
 
 /// A payload as segments of guest memory. Cheap to clone: one reference count and the segments.
 #[derive(Clone)]
