@@ -202,6 +202,19 @@ impl Core {
         )
     }
 
+    /// Sends a RoCE frame: to this NIC itself if it is its own destination, else to the wire if the link is up.
+    #[inline]
+    pub fn send(&mut self, frame: NicFrame) {
+        if frame.dst_mac().is_some_and(|mac| self.is_own_mac(mac)) {
+            self.out.loopback.push_back(frame);
+            return;
+        }
+        if self.port.link_up() {
+            self.count_roce_transmit(&frame);
+            self.out.wire.push_back(frame);
+        }
+    }
+
     /// Posts an asynchronous event to whichever EQ subscribed to it.
     pub fn event(&mut self, eqe: Eqe) {
         self.eqs.post_async(&self.mem, eqe);

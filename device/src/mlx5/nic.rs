@@ -112,6 +112,13 @@ impl Nic {
         self.run_timers(now);
     }
 
+    /// Takes a frame from the wire, as [`Input::Frame`] does, without moving it.
+    pub fn receive(&mut self, now: Time, frame: &NicFrame) {
+        self.core.now = now;
+        self.frame(frame);
+        self.run_timers(now);
+    }
+
     /// A load from BAR0.
     pub fn bar_read(&self, now: Time, offset: u64, out: &mut [u8]) {
         self.bar.read(now, offset, out);
@@ -129,14 +136,8 @@ impl Nic {
                 self.roce(&frame);
             } else if let Some(frame) = self.core.out.wire.pop_front() {
                 return Some(frame);
-            } else if !eth::resume(&mut self.core) {
-                let frame = self.poll_queue_pairs()?;
-                if frame.dst_mac().is_some_and(|mac| self.core.is_own_mac(mac)) {
-                    self.roce(&frame);
-                } else if self.core.port.link_up() {
-                    self.core.count_roce_transmit(&frame);
-                    return Some(frame);
-                }
+            } else if !eth::resume(&mut self.core) && !self.poll_queue_pairs() {
+                return None;
             }
             budget -= 1;
             if budget == 0 {
@@ -337,28 +338,26 @@ impl Nic {
         }
     }
 
-    /// The next frame of any queue pair, one each in turn.
-    fn poll_queue_pairs(&mut self) -> Option<NicFrame> {
+    /// Makes the next frame of any queue pair, one each in turn. False if there is none.
+    fn poll_queue_pairs(&mut self) -> bool {
         loop {
-            let number = *self.ready.front()?;
+            let Some(&number) = self.ready.front() else {
+                return false;
+            };
             let Some(qp) = self.qps.get_mut(number) else {
                 self.ready.pop_front();
                 continue;
             };
-            let frame = transmit::poll(qp, &mut self.core);
+            let sent = transmit::poll(qp, &mut self.core);
             arm_timer(qp, &mut self.core);
-            match frame {
-                Some(frame) => {
-                    if self.ready.len() > 1 {
-                        self.ready.rotate_left(1);
-                    }
-                    return Some(frame);
+            if sent {
+                if self.ready.len() > 1 {
+                    self.ready.rotate_left(1);
                 }
-                None => {
-                    qp.scheduled = false;
-                    self.ready.pop_front();
-                }
+                return true;
             }
+            qp.scheduled = false;
+            self.ready.pop_front();
         }
     }
 

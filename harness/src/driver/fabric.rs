@@ -160,7 +160,7 @@ impl Fabric {
         for (driver, link) in self.nodes.iter_mut().zip(&mut self.links) {
             let local = &mut driver.function;
             while let Some(Flying(frame)) = link.poll(self.now) {
-                local.handle(Input::Frame(frame));
+                local.nic.receive(self.now, &frame);
             }
         }
     }

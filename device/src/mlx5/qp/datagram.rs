@@ -30,15 +30,17 @@ pub const MULTICAST_QPN: u32 = 0xff_ffff;
 /// Bytes in front of the payload of a received datagram.
 const GRH_LEN: usize = 40;
 
-/// Takes one work request and sends it. `None`: nothing posted, or what was posted went nowhere.
-pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+/// Takes one work request and sends it. False: nothing posted, or what was posted went nowhere.
+pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
     while qp.state == State::Rts {
         let mut entry = qp.send.fresh();
-        let ring = qp.send.ring.as_mut()?;
+        let Some(ring) = &mut qp.send.ring else {
+            return false;
+        };
         let pending = ring.pending();
         if pending == 0 {
             qp.send.recycle(entry);
-            return None;
+            return false;
         }
         let mut bytes = [0; MAX_WQE];
         entry.index = ring.consumer;
@@ -81,11 +83,12 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
         } else if cqe.is_error() {
             error::to_sq_error(qp, core);
         }
-        if frame.is_some() {
-            return frame;
+        if let Some(frame) = frame {
+            core.send(frame);
+            return true;
         }
     }
-    None
+    false
 }
 
 /// Builds the packet of one work request; `None` for one that sends nothing.

@@ -8,41 +8,53 @@ use super::error::Cause;
 use super::host::{ReceiveHost, SendHost};
 use super::send::pump;
 use super::{Engine, Qp, ServiceType, State, datagram, error};
-use crate::mlx5::core::{Core, NicFrame};
+use crate::mlx5::core::Core;
 use crate::mlx5::eq::EventType;
 use crate::mlx5::payload::{GatherFault, Incoming, Memory};
 
-/// The next frame, or `None` if there is nothing to send now. Bounded: a QP in trouble is
+/// Sends the next frame; false if there is nothing to send now. Bounded: a QP in trouble is
 /// brought to its error state, not tried again.
-pub fn poll(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
-    if let Some(frame) = poll_response(qp, core) {
-        return Some(frame);
+pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
+    if poll_response(qp, core) {
+        return true;
     }
     match qp.state {
         State::Rts => {}
         // Work posted in an error state is flushed.
         State::SqErr => {
             error::flush_send(qp, core);
-            return None;
+            return false;
         }
-        _ => return None,
+        _ => return false,
     }
     if qp.attr.service.is_datagram() {
         return datagram::poll(qp, core);
     }
     pump(qp, &core.mem);
     loop {
-        let (frame, lost) = poll_request(qp, core);
-        if frame.is_some() || qp.state != State::Rts {
-            return frame;
+        let outcome = poll_request(qp, core);
+        if outcome == Polled::Sent || qp.state != State::Rts {
+            return outcome == Polled::Sent;
         }
         if has_more(qp) {
             // Completions made room for more work requests.
             pump(qp, &core.mem);
-        } else if !lost {
-            return None;
+        } else if outcome == Polled::Nothing {
+            return false;
         }
     }
+}
+
+/// What became of asking a requester for its next packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Polled {
+    /// It had none.
+    Nothing,
+    /// It is on its way.
+    Sent,
+    /// It went nowhere. A UC work request completes when its last packet is behind it, wherever
+    /// that went.
+    Lost,
 }
 
 /// Work waits in the ring and the transport has room for it.
@@ -55,7 +67,8 @@ fn has_more(qp: &Qp) -> bool {
     room && qp.send.ring.as_ref().is_some_and(|ring| ring.pending() > 0)
 }
 
-fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
+/// Sends the next response; false if none is owed.
+fn poll_response(qp: &mut Qp, core: &mut Core) -> bool {
     loop {
         let Qp {
             attr,
@@ -65,14 +78,17 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
             ..
         } = &mut *qp;
         let Engine::Reliable { responder, .. } = engine else {
-            return None;
+            return false;
         };
-        let path = path.as_ref()?;
-        let response = responder.poll_transmit()?;
+        let Some(path) = path else { return false };
+        let Some(response) = responder.poll_transmit() else {
+            return false;
+        };
         let mut head = HeadBuf::new();
         let layout = path.template.write(&response.packet, &mut head);
         let Source::Remote { rkey, va, len } = response.source else {
-            return Some(Frame::roce(head, layout, Body::Empty));
+            core.send(Frame::roce(head, layout, Body::Empty));
+            return true;
         };
         let mut who = attr.accessor();
         if attr.service == ServiceType::Xrc {
@@ -85,7 +101,10 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
             who,
         };
         match memory.gather_remote(rkey, va, len, &mut head, &core.buffers) {
-            Ok(body) => return Some(Frame::roce(head, layout, body)),
+            Ok(body) => {
+                core.send(Frame::roce(head, layout, body));
+                return true;
+            }
             Err(fault) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: READ source lost: {fault:?}", attr.qpn);
                 let fault = match fault {
@@ -112,9 +131,8 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> Option<NicFrame> {
     }
 }
 
-/// The next request packet, and whether one was made that went nowhere: a UC work request
-/// completes when its last packet is behind it, wherever that went.
-fn poll_request(qp: &mut Qp, core: &mut Core) -> (Option<NicFrame>, bool) {
+/// Sends the next request packet.
+fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
     let Qp {
         attr,
         send,
@@ -136,13 +154,17 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> (Option<NicFrame>, bool) {
         Engine::Unreliable { requester, .. } => requester.poll_transmit(&mut host),
         Engine::Datagram => None,
     };
-    let made = packet.is_some();
+    let mut polled = match packet {
+        Some(_) => Polled::Lost,
+        None => Polled::Nothing,
+    };
     // Without a path (its GID was deleted before the QP connected) packets go nowhere, and the
     // transport's timer finds out.
-    let frame = packet.zip(path.as_ref()).and_then(|(tx, path)| {
+    if let (Some(tx), Some(path)) = (packet, path)
+        && let Some(entry) = host.send.entry(tx.cookie)
+    {
         let mut head = HeadBuf::new();
         let layout = path.template.write(&tx.packet, &mut head);
-        let entry = host.send.entry(tx.cookie)?;
         let core = &*host.core;
         let memory = Memory {
             map: &core.mem,
@@ -159,7 +181,10 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> (Option<NicFrame>, bool) {
             _ => memory.copy_range(&entry.data, range, &mut head, &core.buffers),
         };
         match body {
-            Ok(body) => Some(Frame::roce(head, layout, body)),
+            Ok(body) => {
+                host.core.send(Frame::roce(head, layout, body));
+                polled = Polled::Sent;
+            }
             Err(fault) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: send not gathered: {fault:?}", host.attr.qpn);
                 let err = WcError::LocalProtection;
@@ -172,14 +197,12 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> (Option<NicFrame>, bool) {
                     }
                     Engine::Datagram => {}
                 }
-                None
             }
         }
-    });
+    }
     let (failed, overrun) = (host.failed, host.overrun);
     after_send(qp, core, failed, overrun);
-    let lost = made && frame.is_none();
-    (frame, lost)
+    polled
 }
 
 /// What the QP does after its requester reported.
