@@ -301,7 +301,13 @@ fn random_traffic(seed: u64) {
     check(&mut world, &sides, seed);
 }
 
-fn post_random(world: &mut World, rng: &mut Rng, side: &Side, target: &Payload, id: u64) -> Posted {
+fn post_random(
+    world: &mut World,
+    rng: &mut Rng,
+    side: &Side,
+    [target, library]: [&Payload; 2],
+    id: u64,
+) -> Posted {
     let at = id * SLOT;
     let mut len = match rng.below(4) {
         0 => rng.below(9) as u32,

@@ -19,6 +19,9 @@ pub const INIT: u16 = 2;
 const GIVE: u16 = 1;
 const TAKE: u16 = 2;
 
+/// No device asks for more at once.
+const MOST: usize = 1 << 16;
+
 /// Pages taken back with one command.
 const BATCH: u32 = 512;
 
@@ -87,6 +90,9 @@ impl<F: Function> Driver<F> {
         let Ok(n) = usize::try_from(n) else {
             return Ok(());
         };
+        if n > MOST {
+            return Err(Error::Device(format!("it asks for {n} pages at once")));
+        }
         let mut bare = Bare {
             function: &mut self.function,
             pages: &mut self.pages,
