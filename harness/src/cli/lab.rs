@@ -51,6 +51,9 @@ enum Command {
         /// Also write the figures to FILE, as JSON
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Only figures with this in their names
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        only: String,
     },
     /// Boot one guest, run a command in it, and print what it says
     Exec {
@@ -117,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Prepare { shell } => prepare(&Lab::prepare(&config, &progress)?, *shell),
         Command::Demo(arguments) => demo(&Lab::prepare(&config, &progress)?, arguments, &progress),
-        Command::Bench { json } => bench(json.as_deref()),
+        Command::Bench { json, only } => bench(only, json.as_deref()),
         Command::Exec {
             nic,
             deadline,
@@ -163,8 +166,8 @@ fn prepare(lab: &Lab, shell: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn bench(json: Option<&Path>) -> Result<ExitCode> {
-    let bench = bench::run()?;
+fn bench(only: &str, json: Option<&Path>) -> Result<ExitCode> {
+    let bench = bench::run(only)?;
     print!("{}", bench.table());
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&bench)? + "\n")

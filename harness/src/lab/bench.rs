@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rocinante_device::mlx5::Input;
 use rocinante_wire::time::Time;
 use serde::Serialize;
 
@@ -87,23 +86,40 @@ impl Bench {
     }
 }
 
-/// Measures everything.
-pub fn run() -> Result<Bench> {
-    let mut tests = Vec::new();
+/// Measures everything whose name contains `only`.
+pub fn run(only: &str) -> Result<Bench> {
+    type Test = Box<dyn FnOnce(&str) -> Result<Measured>>;
+    let mut tests: Vec<(String, Test)> = Vec::new();
     for (size, floor) in [(64 << 10, Some(FLOOR_RATIO)), (1 << 20, None)] {
         let name = format!("RDMA WRITE {}, one thread", bytes(size));
-        tests.push(bandwidth(&name, size, floor, &mut in_process()?)?);
+        tests.push((
+            name,
+            Box::new(move |name| bandwidth(name, size, floor, &mut in_process()?)),
+        ));
     }
-    tests.push(rate("RDMA WRITE 8 B, one thread", 1, Some(FLOOR_RATE))?);
-    tests.push(rate(
-        "RDMA WRITE 8 B, one thread, 16 to a doorbell",
-        16,
-        None,
-    )?);
+    for (name, batch, floor) in [
+        ("RDMA WRITE 8 B, one thread", 1, Some(FLOOR_RATE)),
+        ("RDMA WRITE 8 B, one thread, 16 to a doorbell", 16, None),
+    ] {
+        tests.push((
+            name.to_owned(),
+            Box::new(move |name| rate(name, batch, floor)),
+        ));
+    }
     for size in [64 << 10, 1 << 20] {
         let name = format!("RDMA WRITE {}, two engines, vfio-user", bytes(size));
-        let mut served = Served::start()?;
-        tests.push(bandwidth(&name, size, None, &mut served.pair)?);
+        tests.push((
+            name,
+            Box::new(move |name| bandwidth(name, size, None, &mut Served::start()?.pair)),
+        ));
+    }
+    let tests = tests
+        .into_iter()
+        .filter(|(name, _)| name.contains(only))
+        .map(|(name, test)| test(&name).with_context(|| name.clone()))
+        .collect::<Result<Vec<_>>>()?;
+    if tests.is_empty() {
+        bail!("no measurement has '{only}' in its name");
     }
     let ok = tests.iter().all(|test| test.ok);
     Ok(Bench { ok, tests })
@@ -247,7 +263,7 @@ fn clock() -> Time {
 fn carry(from: &mut Local, to: &mut Local) -> bool {
     let mut any = false;
     while let Some(frame) = from.nic.poll_transmit(from.now) {
-        to.handle(Input::Frame(frame));
+        to.nic.receive(to.now, &frame);
         any = true;
     }
     any
@@ -292,8 +308,11 @@ fn bandwidth<F: Function>(
 ) -> Result<Measured> {
     let gigabytes = |per_second: f64| per_second * size as f64 / 1e9;
     let (mut value, mut memcpy) = (0f64, 0f64);
+    // As much memory as the NICs use.
+    let room = (WINDOW * size) as usize;
+    let (from, mut into) = (vec![1; room], vec![2; room]);
     for _ in 0..SAMPLES {
-        memcpy = memcpy.max(gigabytes(copies(size)));
+        memcpy = memcpy.max(gigabytes(copies(size as usize, &from, &mut into)));
         value = value.max(gigabytes(pair.sample(size, 1)?));
     }
     let ratio = value / memcpy;
@@ -325,16 +344,11 @@ fn rate(name: &str, batch: u64, floor: Option<f64>) -> Result<Measured> {
     })
 }
 
-/// Copies of `size` bytes a second, between as much memory as the NICs use.
-fn copies(size: u64) -> f64 {
-    let room = (WINDOW * size) as usize;
-    let (from, mut into) = (vec![1u8; room], vec![2u8; room]);
+/// Copies of `size` bytes a second.
+fn copies(size: usize, from: &[u8], into: &mut [u8]) -> f64 {
     let (mut done, start) = (0u64, Instant::now());
     while start.elapsed() < SAMPLE {
-        for (from, into) in from
-            .chunks(size as usize)
-            .zip(into.chunks_mut(size as usize))
-        {
+        for (from, into) in from.chunks(size).zip(into.chunks_mut(size)) {
             into.copy_from_slice(black_box(from));
             black_box(&mut *into);
             done += 1;
