@@ -11,7 +11,8 @@ use rocinante_firmware_cmd::mlx5::flow::{
 
 use super::{CmdError, Opcode, Status};
 use crate::mlx5::eth::steering::{
-    Action, Criteria, Destination, Entry, FlowError, Key, MAX_COUNTERS, MAX_DESTINATIONS, Modify,
+    Action, Criteria, Destination, Entry, FlowError, Key, MAX_COUNTERS, MAX_COUNTERS_READ,
+    MAX_DESTINATIONS, Modify,
 };
 use crate::mlx5::nic::Nic;
 
@@ -42,6 +43,9 @@ checks! {
     }
     AllocFlowCounter {
         COUNTER_BULK = 1, BadParam, "bulk allocation is not offered";
+    }
+    QueryFlowCounter {
+        COUNTERS_READ = 1, BadParam, "num_of_counters above the capability";
     }
 }
 
@@ -399,13 +403,16 @@ fn free_counter(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
 fn query_counter(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
     let view = QueryFlowCounterIn::new(input);
     let (first, clear) = (view.flow_counter_id(), view.clear());
-    let count = view.num_of_counters();
+    let count = usize::from(view.num_of_counters());
+    if count > MAX_COUNTERS_READ {
+        return Err(COUNTERS_READ);
+    }
     let steering = &mut nic.core.eth.steering;
     // One counter must exist. A range may have gaps: Linux rounds it to where it asks in bulk.
     if count <= 1 && steering.read_counter(first, false).is_none() {
         return Err(refused(Opcode::QueryFlowCounter)(FlowError::NoCounter));
     }
-    let count = usize::from(count.max(1));
+    let count = count.max(1);
     output.resize(QueryFlowCounterOut::SIZE + count * 16, 0);
     let mut view = QueryFlowCounterOut::new(&mut output[..]);
     let mut statistics = view.flow_statistics_mut();

@@ -128,6 +128,9 @@ fn others<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_end_pad(true);
     caps.set_fast_teardown(true).set_force_teardown(true);
     caps.set_driver_version(true);
+    // Linux reads flow counters from the last multiple of 4 on. A bulk of one would miss its counter, and 6.1 and 6.12
+    // would ask for ever; 7 wants 512 and says so.
+    caps.set_log_max_flow_counter_bulk(10);
     // Pages of 4 KiB and more; UARs of the guest's page size, up to 64 KiB.
     caps.set_log_pg_sz(12).set_log_uar_page_sz(4);
     // 32 MiB of UARs. No BlueFlame, but the drivers space doorbells by the size of its registers.
@@ -187,6 +190,8 @@ fn flow<B: BytesMut>(caps: &mut FlowTableNicCaps<B>) {
     table
         .set_identified_miss_table_mode(true)
         .set_flow_table_modify(true);
+    // ignore_flow_level stays 0: with it Linux gives each tc chain a modify header action, which there is none of, and
+    // would offload no tc filter at all instead of those of priority 1.
     // Linux puts its last table at level 66 (6.12.107) and more with each release.
     table
         .set_log_max_ft_size(20)

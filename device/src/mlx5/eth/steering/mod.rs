@@ -30,6 +30,8 @@ pub const MAX_ENTRIES: usize = 1 << 20;
 pub const MAX_DESTINATIONS: usize = 32;
 /// Counters of an entry.
 pub const MAX_COUNTERS: usize = 8;
+/// Counters that one command reads (`log_max_flow_counter_bulk` is 10).
+pub const MAX_COUNTERS_READ: usize = 1 << 10;
 /// Groups of a table; the drivers have a dozen.
 const MAX_GROUPS: usize = 1 << 12;
 /// Tables that one packet visits at most: two for each level.

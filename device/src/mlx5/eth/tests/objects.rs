@@ -366,6 +366,8 @@ fn flow_counters_are_read_one_by_one_and_in_bulk() {
     assert_eq!(output[16..32], [0; 16]);
     assert_eq!(output[39], 2);
     assert_eq!(status(host.command(&query(id + 1, 1))), Status::BadRes);
+    assert_eq!(host.ok(&query(id, 1024)).len(), 16 + 1024 * 16);
+    assert_eq!(status(host.command(&query(id, 1025))), Status::BadParam);
     assert_eq!(
         status(host.command(&by_number(Opcode::DeallocFlowCounter, id))),
         Status::ResBusy
