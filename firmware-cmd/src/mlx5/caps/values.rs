@@ -128,8 +128,8 @@ fn others<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_end_pad(true);
     caps.set_fast_teardown(true).set_force_teardown(true);
     caps.set_driver_version(true);
-    // Linux reads flow counters from the last multiple of 4 on. A bulk of one would miss its counter, and 6.1 and 6.12
-    // would ask for ever; 7 wants 512 and says so.
+    // Linux reads flow counters from the last multiple of 4 on. With bulks of one that would
+    // miss the counter, and Linux would ask for ever.
     caps.set_log_max_flow_counter_bulk(10);
     // Pages of 4 KiB and more; UARs of the guest's page size, up to 64 KiB.
     caps.set_log_pg_sz(12).set_log_uar_page_sz(4);
