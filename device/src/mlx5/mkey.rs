@@ -313,6 +313,9 @@ impl Mkeys {
     }
 }
 
+/// Called for each entry of an indirect key: work budget, entry, offset in it, bytes.
+type EntryStep<'a> = dyn FnMut(&mut u32, &Klm, u64, u64) -> Result<(), MkeyFault> + 'a;
+
 /// Entries of an indirect key.
 struct KlmList<'a> {
     entries: &'a [Klm],
@@ -492,7 +495,7 @@ impl Mkey {
         va: u64,
         len: u64,
         budget: &mut u32,
-        step: &mut dyn FnMut(&mut u32, &Klm, u64, u64) -> Result<(), MkeyFault>,
+        step: &mut EntryStep<'_>,
     ) -> Result<(), MkeyFault> {
         let KlmList { entries, mode } = *list;
         let mut offset = va.wrapping_sub(self.start);
