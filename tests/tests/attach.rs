@@ -165,10 +165,10 @@ fn traffic_leaves_nothing_behind() {
     world.node(1).post_receive(qps[1], 2, &receive).unwrap();
     world.release(0, source);
     world.release(1, target);
-    for node in 0..2 {
+    for (node, qpn) in qps.into_iter().enumerate() {
         let end = world.ends[node];
         let driver = world.node(node);
-        driver.destroy_qp(qps[node]).unwrap();
+        driver.destroy_qp(qpn).unwrap();
         driver.destroy_cq(end.cqn).unwrap();
         driver.dealloc_pd(end.pd).unwrap();
         driver.set_gid(0, None).unwrap();

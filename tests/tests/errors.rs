@@ -174,7 +174,8 @@ fn wrong_local_keys_are_protection_errors_of_this_side() {
 
 #[test]
 fn wrong_remote_keys_are_access_errors_of_both_sides() {
-    let cases: [(&str, fn(&mut Scene) -> (u64, u32)); 6] = [
+    type Make = fn(&mut Scene) -> (u64, u32);
+    let cases: [(&str, Make); 6] = [
         ("variant", |scene| {
             (scene.target.mr.va, scene.target.mr.key ^ 1)
         }),

@@ -98,7 +98,7 @@ fn operations(seed: u64, kind: RoceType, mtu: Mtu) {
         }
 
         // The other way, so that the bytes read are not those that were written last.
-        let back = pattern(seed ^ 0x5a5a + id, len as usize);
+        let back = pattern(seed ^ (0x5a5a + id), len as usize);
         world.node(1).write(target.buffer.iova + 5, &back).unwrap();
         let into = [source.mr.sge(offset, len)];
         let op = SendOp::Read { va: va + 5, rkey };

@@ -537,7 +537,7 @@ fn memory_is_registered_and_invalidated_by_work_requests() {
         }
         assert!(came == sent, "{} pages", order.len());
         // Every other time from there, else from here.
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             world.receive(1, there, 3, &[]);
             world.post(0, here, 4, SendOp::SendInv(mr.key), &[]);
             let received = world.success(1);

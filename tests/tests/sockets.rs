@@ -197,7 +197,10 @@ fn the_capture_is_sound() {
     assert_eq!((word(0), word(8)), (0x0a0d_0d0a, 0x1a2b_3c4d));
     while at < bytes.len() {
         let len = word(at + 4) as usize;
-        assert!(len >= 12 && len % 4 == 0, "block of {len} bytes at {at}");
+        assert!(
+            len >= 12 && len.is_multiple_of(4),
+            "block of {len} bytes at {at}"
+        );
         assert_eq!(word(at + len - 4) as usize, len, "block at {at}");
         // Enhanced packet blocks: the packet from 28 on.
         if word(at) == 6 {

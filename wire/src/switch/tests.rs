@@ -226,10 +226,10 @@ fn many_threads_send_while_ports_come_and_go() {
         loop {
             let finished = done.load(Ordering::Acquire) == SENDERS;
             for body in bodies(&sink) {
-                if let [sender, number @ ..] = &body[..] {
-                    if let Some(numbers) = got.get_mut(usize::from(*sender)) {
-                        numbers.push(u32::from_be_bytes(number.try_into().unwrap()));
-                    }
+                if let [sender, number @ ..] = &body[..]
+                    && let Some(numbers) = got.get_mut(usize::from(*sender))
+                {
+                    numbers.push(u32::from_be_bytes(number.try_into().unwrap()));
                 }
             }
             if finished || Instant::now() > deadline {
