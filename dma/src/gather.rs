@@ -140,6 +140,12 @@ impl Gather {
         dst_iova: u64,
         len: usize,
     ) -> Result<(), DmaError> {
+        if let [(iova, n)] = self.segs[..]
+            && offset.checked_add(len).is_some_and(|end| end <= n as usize)
+            && let Some(from) = iova.checked_add(offset as u64)
+        {
+            return copy(&self.map, from, dst, dst_iova, len);
+        }
         dst.check(dst_iova, len, true)?;
         self.for_parts(offset, len, |done, iova, n| {
             // `check` has seen that dst_iova + len does not wrap.

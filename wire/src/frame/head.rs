@@ -1,7 +1,8 @@
 //! Room for headers and small payloads, without allocation.
 
-/// Bytes that fit a head: the longest headers (110 with a tag), and 64 bytes of payload.
-pub const HEAD_CAPACITY: usize = 192;
+/// Bytes that fit a head: the longest headers (110 with a tag), and behind shorter ones a small
+/// payload. Frames are moved about with their heads in them.
+pub const HEAD_CAPACITY: usize = 128;
 
 /// The contiguous beginning of a frame.
 #[derive(Clone, Debug)]

@@ -37,62 +37,91 @@ pub enum ParseError {
     Pad,
 }
 
-/// Which extension headers an opcode has between BTH and payload, in wire order.
+/// Which extension headers an opcode has between BTH and payload, and their length with the BTH.
 #[derive(Clone, Copy)]
 struct Chain {
-    xrc: bool,
-    deth: bool,
-    reth: bool,
-    atomic: bool,
-    aeth: bool,
-    atomic_ack: bool,
-    imm: bool,
-    ieth: bool,
-    cnp: bool,
+    headers: u16,
+    len: u8,
 }
 
+/// Extension headers, as bits in wire order.
+mod header {
+    pub(super) const XRC: u16 = 1 << 0;
+    pub(super) const DETH: u16 = 1 << 1;
+    pub(super) const RETH: u16 = 1 << 2;
+    pub(super) const ATOMIC: u16 = 1 << 3;
+    pub(super) const AETH: u16 = 1 << 4;
+    pub(super) const ATOMIC_ACK: u16 = 1 << 5;
+    pub(super) const IMM: u16 = 1 << 6;
+    pub(super) const IETH: u16 = 1 << 7;
+    pub(super) const CNP: u16 = 1 << 8;
+}
+
+/// By opcode byte: looked up for each packet in both directions. What is no opcode has no headers.
+static CHAINS: [Chain; 256] = {
+    let mut chains = [Chain { headers: 0, len: 0 }; 256];
+    let mut byte = 0;
+    while byte < chains.len() {
+        if let Some(opcode) = Opcode::from_byte(byte as u8) {
+            chains[byte] = Chain::new(opcode);
+        }
+        byte += 1;
+    }
+    chains
+};
+
 impl Chain {
-    #[inline]
-    fn of(opcode: Opcode) -> Chain {
+    const fn new(opcode: Opcode) -> Chain {
+        let mut chain = Chain {
+            headers: 0,
+            len: size_of::<Bth>() as u8,
+        };
         match opcode {
-            Opcode::Cnp => Chain {
-                xrc: false,
-                deth: false,
-                reth: false,
-                atomic: false,
-                aeth: false,
-                atomic_ack: false,
-                imm: false,
-                ieth: false,
-                cnp: true,
-            },
-            Opcode::Ib(service, op) => Chain {
-                xrc: service == Service::Xrc && op.is_request(),
-                deth: service == Service::Ud,
-                reth: op.has_reth(),
-                atomic: op.has_atomic_eth(),
-                aeth: op.has_aeth(),
-                atomic_ack: op == Op::AtomicAcknowledge,
-                imm: op.has_imm(),
-                ieth: op.has_ieth(),
-                cnp: false,
-            },
+            Opcode::Cnp => chain.add_if(true, header::CNP, CNP_RESERVED_LEN),
+            Opcode::Ib(service, op) => {
+                let xrc = matches!(service, Service::Xrc) && op.is_request();
+                let atomic_ack = matches!(op, Op::AtomicAcknowledge);
+                chain.add_if(xrc, header::XRC, size_of::<XrcEth>());
+                chain.add_if(
+                    matches!(service, Service::Ud),
+                    header::DETH,
+                    size_of::<DatagramEth>(),
+                );
+                chain.add_if(op.has_reth(), header::RETH, size_of::<RdmaEth>());
+                chain.add_if(
+                    op.has_atomic_eth(),
+                    header::ATOMIC,
+                    size_of::<AtomicExtEth>(),
+                );
+                chain.add_if(op.has_aeth(), header::AETH, size_of::<AckEth>());
+                chain.add_if(atomic_ack, header::ATOMIC_ACK, size_of::<AtomicAckEth>());
+                chain.add_if(op.has_imm(), header::IMM, size_of::<ImmDt>());
+                chain.add_if(op.has_ieth(), header::IETH, size_of::<InvalidateEth>());
+            }
+        }
+        chain
+    }
+
+    const fn add_if(&mut self, has: bool, header: u16, len: usize) {
+        if has {
+            self.headers |= header;
+            self.len += len as u8;
         }
     }
 
     #[inline]
+    fn of(opcode: Opcode) -> Chain {
+        CHAINS[usize::from(opcode.to_byte())]
+    }
+
+    #[inline]
+    fn has(self, header: u16) -> bool {
+        self.headers & header != 0
+    }
+
+    #[inline]
     fn len(self) -> usize {
-        let part = |has: bool, len: usize| if has { len } else { 0 };
-        size_of::<Bth>()
-            + part(self.xrc, size_of::<XrcEth>())
-            + part(self.deth, size_of::<DatagramEth>())
-            + part(self.reth, size_of::<RdmaEth>())
-            + part(self.atomic, size_of::<AtomicExtEth>())
-            + part(self.aeth, size_of::<AckEth>())
-            + part(self.atomic_ack, size_of::<AtomicAckEth>())
-            + part(self.imm, size_of::<ImmDt>())
-            + part(self.ieth, size_of::<InvalidateEth>())
-            + part(self.cnp, CNP_RESERVED_LEN)
+        usize::from(self.len)
     }
 }
 
@@ -112,22 +141,6 @@ where
     Ok(value)
 }
 
-#[inline]
-fn take_if<T, U>(
-    has: bool,
-    bytes: &mut &[u8],
-    convert: impl FnOnce(T) -> U,
-) -> Result<Option<U>, ParseError>
-where
-    T: FromBytes + KnownLayout + Immutable + Unaligned,
-{
-    if has {
-        take(bytes).map(|header| Some(convert(header)))
-    } else {
-        Ok(None)
-    }
-}
-
 /// Parses BTH and extension headers.
 ///
 /// `bytes` begins at the BTH and holds at least the headers; `ib_len` is the length of the whole
@@ -145,45 +158,11 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
     }
     let opcode = Opcode::from_byte(bth.opcode).ok_or(ParseError::Opcode(bth.opcode))?;
     let chain = Chain::of(opcode);
-    let xrc_srqn = take_if(chain.xrc, &mut rest, |h: XrcEth| h.xrc_srqn.get() & LOW_24)?;
-    let deth = take_if(chain.deth, &mut rest, |h: DatagramEth| Deth {
-        qkey: h.qkey.get(),
-        src_qp: h.src_qp.get() & LOW_24,
-    })?;
-    let reth = take_if(chain.reth, &mut rest, |h: RdmaEth| Reth {
-        va: h.va.get(),
-        rkey: h.rkey.get(),
-        dma_len: h.dma_len.get(),
-    })?;
-    let atomic = take_if(chain.atomic, &mut rest, |h: AtomicExtEth| AtomicEth {
-        va: h.va.get(),
-        rkey: h.rkey.get(),
-        swap_add: h.swap_add.get(),
-        compare: h.compare.get(),
-    })?;
-    let aeth = take_if(chain.aeth, &mut rest, |h: AckEth| Aeth {
-        syndrome: h.syndrome(),
-        msn: h.msn(),
-    })?;
-    let atomic_ack = take_if(chain.atomic_ack, &mut rest, |h: AtomicAckEth| {
-        h.original.get()
-    })?;
-    let imm = take_if(chain.imm, &mut rest, |h: ImmDt| h.data.get())?;
-    let inv_rkey = take_if(chain.ieth, &mut rest, |h: InvalidateEth| h.rkey.get())?;
-    take_if(chain.cnp, &mut rest, |_: [u8; CNP_RESERVED_LEN]| ())?;
-
     let header_len = chain.len();
     let after = ib_len
         .checked_sub(header_len)
         .ok_or(ParseError::Truncated)?;
-    // IBTA 9.2.4: PadCnt aligns the payload to four bytes, and headers are multiples of four.
-    let payload_len = after
-        .checked_sub(usize::from(bth.pad()))
-        .ok_or(ParseError::Pad)?;
-    if after % 4 != 0 {
-        return Err(ParseError::Pad);
-    }
-    let packet = Packet {
+    let mut packet = Packet {
         opcode,
         solicited: bth.flags & Bth::SOLICITED != 0,
         mig_req: bth.flags & Bth::MIG_REQ != 0,
@@ -191,17 +170,82 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
         dest_qp: bth.dest_qp.get() & LOW_24,
         ack_req: bth.psn.get() & Bth::ACK_REQ != 0,
         psn: Psn::new(bth.psn.get()),
-        xrc_srqn,
-        deth,
-        reth,
-        atomic,
-        aeth,
-        atomic_ack,
-        imm,
-        inv_rkey,
-        payload_len: u32::try_from(payload_len).map_err(|_| ParseError::Pad)?,
+        xrc_srqn: None,
+        deth: None,
+        reth: None,
+        atomic: None,
+        aeth: None,
+        atomic_ack: None,
+        imm: None,
+        inv_rkey: None,
+        payload_len: 0,
     };
+    if chain.headers != 0 {
+        parse_extensions(chain, &mut rest, &mut packet)?;
+    }
+    // IBTA 9.2.4: PadCnt aligns the payload to four bytes, and headers are multiples of four.
+    let payload_len = after
+        .checked_sub(usize::from(bth.pad()))
+        .ok_or(ParseError::Pad)?;
+    if after % 4 != 0 {
+        return Err(ParseError::Pad);
+    }
+    packet.payload_len = u32::try_from(payload_len).map_err(|_| ParseError::Pad)?;
     Ok((packet, header_len))
+}
+
+fn parse_extensions(chain: Chain, rest: &mut &[u8], packet: &mut Packet) -> Result<(), ParseError> {
+    if chain.has(header::XRC) {
+        let h: XrcEth = take(rest)?;
+        packet.xrc_srqn = Some(h.xrc_srqn.get() & LOW_24);
+    }
+    if chain.has(header::DETH) {
+        let h: DatagramEth = take(rest)?;
+        packet.deth = Some(Deth {
+            qkey: h.qkey.get(),
+            src_qp: h.src_qp.get() & LOW_24,
+        });
+    }
+    if chain.has(header::RETH) {
+        let h: RdmaEth = take(rest)?;
+        packet.reth = Some(Reth {
+            va: h.va.get(),
+            rkey: h.rkey.get(),
+            dma_len: h.dma_len.get(),
+        });
+    }
+    if chain.has(header::ATOMIC) {
+        let h: AtomicExtEth = take(rest)?;
+        packet.atomic = Some(AtomicEth {
+            va: h.va.get(),
+            rkey: h.rkey.get(),
+            swap_add: h.swap_add.get(),
+            compare: h.compare.get(),
+        });
+    }
+    if chain.has(header::AETH) {
+        let h: AckEth = take(rest)?;
+        packet.aeth = Some(Aeth {
+            syndrome: h.syndrome(),
+            msn: h.msn(),
+        });
+    }
+    if chain.has(header::ATOMIC_ACK) {
+        let h: AtomicAckEth = take(rest)?;
+        packet.atomic_ack = Some(h.original.get());
+    }
+    if chain.has(header::IMM) {
+        let h: ImmDt = take(rest)?;
+        packet.imm = Some(h.data.get());
+    }
+    if chain.has(header::IETH) {
+        let h: InvalidateEth = take(rest)?;
+        packet.inv_rkey = Some(h.rkey.get());
+    }
+    if chain.has(header::CNP) {
+        let _: [u8; CNP_RESERVED_LEN] = take(rest)?;
+    }
+    Ok(())
 }
 
 struct Cursor<'a> {
@@ -234,22 +278,31 @@ pub fn write(packet: &Packet, out: &mut [u8; MAX_HEADERS_LEN]) -> usize {
         opcode: packet.opcode.to_byte(),
         flags: bit(packet.solicited, Bth::SOLICITED) | bit(packet.mig_req, Bth::MIG_REQ) | pad << 4,
         pkey: U16::new(packet.pkey),
-        dest_qp: U32::new((packet.dest_qp & LOW_24) | if chain.cnp { Bth::BECN } else { 0 }),
+        dest_qp: U32::new(
+            (packet.dest_qp & LOW_24) | if chain.has(header::CNP) { Bth::BECN } else { 0 },
+        ),
         psn: U32::new(packet.psn.get() | if packet.ack_req { Bth::ACK_REQ } else { 0 }),
     });
-    if chain.xrc {
+    if chain.headers != 0 {
+        write_extensions(chain, packet, &mut cursor);
+    }
+    cursor.at
+}
+
+fn write_extensions(chain: Chain, packet: &Packet, cursor: &mut Cursor<'_>) {
+    if chain.has(header::XRC) {
         cursor.put(&XrcEth {
             xrc_srqn: U32::new(packet.xrc_srqn.unwrap_or(0) & LOW_24),
         });
     }
-    if chain.deth {
+    if chain.has(header::DETH) {
         let deth = packet.deth.unwrap_or(Deth { qkey: 0, src_qp: 0 });
         cursor.put(&DatagramEth {
             qkey: U32::new(deth.qkey),
             src_qp: U32::new(deth.src_qp & LOW_24),
         });
     }
-    if chain.reth {
+    if chain.has(header::RETH) {
         let reth = packet.reth.unwrap_or(Reth {
             va: 0,
             rkey: 0,
@@ -261,7 +314,7 @@ pub fn write(packet: &Packet, out: &mut [u8; MAX_HEADERS_LEN]) -> usize {
             dma_len: U32::new(reth.dma_len),
         });
     }
-    if chain.atomic {
+    if chain.has(header::ATOMIC) {
         let atomic = packet.atomic.unwrap_or(AtomicEth {
             va: 0,
             rkey: 0,
@@ -275,32 +328,31 @@ pub fn write(packet: &Packet, out: &mut [u8; MAX_HEADERS_LEN]) -> usize {
             compare: U64::new(atomic.compare),
         });
     }
-    if chain.aeth {
+    if chain.has(header::AETH) {
         let aeth = packet.aeth.unwrap_or(Aeth {
             syndrome: 0,
             msn: 0,
         });
         cursor.put(&AckEth::new(aeth.syndrome, aeth.msn));
     }
-    if chain.atomic_ack {
+    if chain.has(header::ATOMIC_ACK) {
         cursor.put(&AtomicAckEth {
             original: U64::new(packet.atomic_ack.unwrap_or(0)),
         });
     }
-    if chain.imm {
+    if chain.has(header::IMM) {
         cursor.put(&ImmDt {
             data: U32::new(packet.imm.unwrap_or(0)),
         });
     }
-    if chain.ieth {
+    if chain.has(header::IETH) {
         cursor.put(&InvalidateEth {
             rkey: U32::new(packet.inv_rkey.unwrap_or(0)),
         });
     }
-    if chain.cnp {
+    if chain.has(header::CNP) {
         cursor.put(&[0u8; CNP_RESERVED_LEN]);
     }
-    cursor.at
 }
 
 #[cfg(test)]
@@ -328,29 +380,29 @@ mod tests {
                     dest_qp: dest_qp & LOW_24,
                     ack_req,
                     psn: Psn::new(psn),
-                    xrc_srqn: chain.xrc.then_some(word & LOW_24),
-                    deth: chain.deth.then_some(Deth {
+                    xrc_srqn: chain.has(header::XRC).then_some(word & LOW_24),
+                    deth: chain.has(header::DETH).then_some(Deth {
                         qkey: key,
                         src_qp: word & LOW_24,
                     }),
-                    reth: chain.reth.then_some(Reth {
+                    reth: chain.has(header::RETH).then_some(Reth {
                         va,
                         rkey: key,
                         dma_len: word,
                     }),
-                    atomic: chain.atomic.then_some(AtomicEth {
+                    atomic: chain.has(header::ATOMIC).then_some(AtomicEth {
                         va,
                         rkey: key,
                         swap_add,
                         compare,
                     }),
-                    aeth: chain.aeth.then_some(Aeth {
+                    aeth: chain.has(header::AETH).then_some(Aeth {
                         syndrome: key as u8,
                         msn: word & LOW_24,
                     }),
-                    atomic_ack: chain.atomic_ack.then_some(va),
-                    imm: chain.imm.then_some(word),
-                    inv_rkey: chain.ieth.then_some(key),
+                    atomic_ack: chain.has(header::ATOMIC_ACK).then_some(va),
+                    imm: chain.has(header::IMM).then_some(word),
+                    inv_rkey: chain.has(header::IETH).then_some(key),
                     payload_len,
                 }
             })

@@ -373,7 +373,7 @@ proptest! {
         };
         let packet = Packet { psn: Psn::new(psn), ..send_only(payload_len) };
         let mut head = HeadBuf::new();
-        prop_assert!(head.extend(&[0xee; 150]));
+        prop_assert!(head.extend(&[0xee; 100]));
         let layout = HeaderTemplate::new(&address).write(&packet, &mut head);
         let wire_len = usize::from(layout.end);
         let frame = parse_frame(head.as_slice(), wire_len).unwrap();

@@ -160,7 +160,7 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
     };
     // Without a path (its GID was deleted before the QP connected) packets go nowhere, and the
     // transport's timer finds out.
-    if let (Some(tx), Some(path)) = (packet, path)
+    if let (Some(tx), Some(path)) = (&packet, path)
         && let Some(entry) = host.send.entry(tx.cookie)
     {
         let mut head = HeadBuf::new();

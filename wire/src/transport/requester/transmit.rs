@@ -1,5 +1,7 @@
 //! The sending side of the requester: which packet goes next, and what is in it.
 
+use std::ops::Range;
+
 use super::{Entry, Fence, Requester, SendOp, SendWr, State, TxPacket};
 use crate::opcode::{Op, Opcode, Service};
 use crate::packet::{AtomicEth, Packet, Reth};
@@ -76,7 +78,8 @@ impl Requester {
             return None;
         }
 
-        let (op, payload, mut packet) = self.build(entry, index);
+        let mut packet = self.header;
+        let (op, payload) = self.build(entry, index, &mut packet);
         let cookie = entry.wr.cookie;
         let psns = if is_read { left } else { 1 };
         let done = psns == left;
@@ -119,9 +122,8 @@ impl Requester {
         })
     }
 
-    fn build(&self, entry: &Entry, index: u32) -> (Op, std::ops::Range<u32>, Packet) {
+    fn build(&self, entry: &Entry, index: u32, packet: &mut Packet) -> (Op, Range<u32>) {
         let wr = &entry.wr;
-        let mut packet = self.header;
         if self.params.service == Service::Xrc {
             packet.xrc_srqn = Some(wr.xrc_srqn.unwrap_or(0) & 0x00ff_ffff);
         }
@@ -135,7 +137,7 @@ impl Requester {
                     rkey,
                     dma_len: wr.len - start,
                 });
-                (Op::ReadRequest, 0..0, packet)
+                (Op::ReadRequest, 0..0)
             }
             SendOp::CompareSwap {
                 va,
@@ -149,7 +151,7 @@ impl Requester {
                     swap_add: swap,
                     compare,
                 });
-                (Op::CompareSwap, 0..0, packet)
+                (Op::CompareSwap, 0..0)
             }
             SendOp::FetchAdd { va, rkey, add } => {
                 packet.atomic = Some(AtomicEth {
@@ -158,14 +160,14 @@ impl Requester {
                     swap_add: add,
                     compare: 0,
                 });
-                (Op::FetchAdd, 0..0, packet)
+                (Op::FetchAdd, 0..0)
             }
             _ => {
                 let last = index + 1 >= entry.packets;
-                let op = segment(wr, index == 0, last, &mut packet);
+                let op = segment(wr, index == 0, last, packet);
                 let end = start.saturating_add(mtu).min(wr.len);
                 packet.payload_len = end - start;
-                (op, start..end, packet)
+                (op, start..end)
             }
         }
     }
