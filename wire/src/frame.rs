@@ -131,6 +131,34 @@ impl<P: Payload> Frame<P> {
         frame
     }
 
+    /// Nothing yet, to be made in place: head first, then [`set_roce`](Self::set_roce).
+    #[must_use]
+    pub const fn empty() -> Frame<P> {
+        Frame {
+            head: HeadBuf::new(),
+            body: Body::Empty,
+            skip: 0,
+            roce: None,
+        }
+    }
+
+    /// The head of a frame that is being made.
+    pub fn head_mut(&mut self) -> &mut HeadBuf {
+        &mut self.head
+    }
+
+    /// Completes a frame as [`roce`](Self::roce) does; its head is written.
+    #[inline]
+    pub fn set_roce(&mut self, layout: Layout, body: Body<P>) {
+        self.body = body;
+        self.skip = 0;
+        self.roce = Some(layout);
+        debug_assert!(
+            self.pad().is_some(),
+            "payload does not fit the headers: {layout:?}"
+        );
+    }
+
     /// The contiguous beginning: at least all headers of a RoCE frame.
     #[must_use]
     pub fn head(&self) -> &[u8] {

@@ -99,6 +99,21 @@ pub struct Output {
     pub loopback: VecDeque<NicFrame>,
 }
 
+impl Output {
+    /// A frame to be made in place: frames are large, and moving one costs as much as writing its
+    /// headers. To be [sent](Core::send_begun) or [dropped](Self::drop_begun).
+    pub fn begin(&mut self) -> &mut NicFrame {
+        let index = self.wire.len();
+        self.wire.push_back(NicFrame::empty());
+        &mut self.wire[index]
+    }
+
+    /// Takes back the frame that was begun last.
+    pub fn drop_begun(&mut self) {
+        self.wire.pop_back();
+    }
+}
+
 /// All state but the queue pairs.
 pub struct Core {
     /// As created.
@@ -202,16 +217,30 @@ impl Core {
         )
     }
 
-    /// Sends a RoCE frame: to this NIC itself if it is its own destination, else to the wire if the link is up.
-    #[inline]
+    /// Sends a RoCE frame: to this NIC itself if it is its own destination, else to the wire if the
+    /// link is up.
     pub fn send(&mut self, frame: NicFrame) {
-        if frame.dst_mac().is_some_and(|mac| self.is_own_mac(mac)) {
-            self.out.loopback.push_back(frame);
+        self.out.wire.push_back(frame);
+        self.send_begun();
+    }
+
+    /// Sends the frame that was [begun](Output::begin) last.
+    pub fn send_begun(&mut self) {
+        let Some((mac, len)) = self
+            .out
+            .wire
+            .back()
+            .and_then(|frame| Some((frame.dst_mac()?, frame.len_on_wire())))
+        else {
+            self.out.drop_begun();
             return;
-        }
-        if self.port.link_up() {
-            self.count_roce_transmit(&frame);
-            self.out.wire.push_back(frame);
+        };
+        if self.is_own_mac(mac) {
+            self.out.loopback.extend(self.out.wire.pop_back());
+        } else if self.port.link_up() {
+            self.count_roce_transmit(mac, len);
+        } else {
+            self.out.drop_begun();
         }
     }
 
@@ -246,32 +275,27 @@ impl Core {
         self.is_own_mac(mac) && self.roce.owns(&gid.0)
     }
 
-    /// Counts a RoCE frame that leaves.
-    pub fn count_roce_transmit(&mut self, frame: &NicFrame) {
+    fn count_roce_transmit(&mut self, mac: MacAddr, len: usize) {
         let counters = &mut self.vport_counters;
-        let traffic = match frame.dst_mac() {
-            Some(mac) if mac.is_multicast() => &mut counters.transmitted_ib_multicast,
-            _ => &mut counters.transmitted_ib_unicast,
+        let traffic = if mac.is_multicast() {
+            &mut counters.transmitted_ib_multicast
+        } else {
+            &mut counters.transmitted_ib_unicast
         };
-        traffic.count(frame.len_on_wire());
-        if let Some(mac) = frame.dst_mac() {
-            let port = &mut self.port.counters.transmitted;
-            port.count(&mac.octets(), frame.len_on_wire());
-        }
+        traffic.count(len);
+        self.port.counters.transmitted.count(&mac.octets(), len);
     }
 
-    /// Counts a RoCE frame that arrived.
-    pub fn count_roce_receive(&mut self, frame: &NicFrame) {
+    /// Counts a RoCE frame of `len` bytes that arrived for `mac`.
+    pub fn count_roce_receive(&mut self, mac: MacAddr, len: usize) {
         let counters = &mut self.vport_counters;
-        let traffic = match frame.dst_mac() {
-            Some(mac) if mac.is_multicast() => &mut counters.received_ib_multicast,
-            _ => &mut counters.received_ib_unicast,
+        let traffic = if mac.is_multicast() {
+            &mut counters.received_ib_multicast
+        } else {
+            &mut counters.received_ib_unicast
         };
-        traffic.count(frame.len_on_wire());
-        if let Some(mac) = frame.dst_mac() {
-            let port = &mut self.port.counters.received;
-            port.count(&mac.octets(), frame.len_on_wire());
-        }
+        traffic.count(len);
+        self.port.counters.received.count(&mac.octets(), len);
     }
 }
 

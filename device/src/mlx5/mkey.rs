@@ -211,6 +211,51 @@ impl Mkeys {
         self.resolve_in(who, key, va, len, need, 0, &mut budget, piece)
     }
 
+    /// The bus address of `[va, va + len)`, which is not empty, if it is in one piece: as
+    /// [`resolve`](Self::resolve) for what most packets need. `None`: look for the pieces.
+    #[inline]
+    pub fn resolve_whole(
+        &self,
+        who: Accessor,
+        key: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+    ) -> Result<Option<u64>, MkeyFault> {
+        if key == RESERVED_LKEY && who.reserved_lkey {
+            return Ok(Some(va));
+        }
+        let mkey = self.valid(key)?;
+        mkey.admit(who, need)?;
+        mkey.bounds(va, len)?;
+        match (&mkey.list, mkey.mode) {
+            (_, AccessMode::Pa) => Ok(Some(va)),
+            (Translation::Mtt(pages), _) => {
+                let (index, in_page, room) = mkey.locate(va)?;
+                let page = *pages.get(index).ok_or(MkeyFault::Bounds)?;
+                Ok((len <= room).then(|| (page & !7).wrapping_add(in_page)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// [`resolve_whole`](Self::resolve_whole) for a peer: the reserved lkey is no rkey.
+    #[inline]
+    pub fn resolve_remote_whole(
+        &self,
+        who: Accessor,
+        rkey: u32,
+        va: u64,
+        len: u64,
+        need: Rights,
+    ) -> Result<Option<u64>, MkeyFault> {
+        let who = Accessor {
+            reserved_lkey: false,
+            ..who
+        };
+        self.resolve_whole(who, rkey, va, len, need)
+    }
+
     /// [`check`](Self::check) for a peer: the reserved lkey is no rkey.
     pub fn check_remote(
         &self,
@@ -463,27 +508,34 @@ impl Mkey {
         }
     }
 
+    /// Index of the page that `va` lies in, where in it, and how many bytes follow there.
+    #[inline]
+    fn locate(&self, va: u64) -> Result<(usize, u64, u64), MkeyFault> {
+        let shift = self.log_page_size.min(62);
+        let page_size = 1u64 << shift;
+        let position = va.wrapping_sub(self.start & !(page_size - 1));
+        let index = usize::try_from(position >> shift).map_err(|_| MkeyFault::Bounds)?;
+        let in_page = position & (page_size - 1);
+        Ok((index, in_page, page_size - in_page))
+    }
+
     #[inline]
     fn walk_pages(
         &self,
         pages: &[u64],
-        va: u64,
+        mut va: u64,
         len: u64,
         budget: &mut u32,
         piece: &mut dyn FnMut(u64, u64),
     ) -> Result<(), MkeyFault> {
-        let page_size = 1u64 << self.log_page_size.min(62);
-        let mut position = va.wrapping_sub(self.start & !(page_size - 1));
         let mut left = len;
         while left > 0 {
             *budget = budget.checked_sub(1).ok_or(MkeyFault::Depth)?;
-            let index = usize::try_from(position >> self.log_page_size.min(62))
-                .map_err(|_| MkeyFault::Bounds)?;
+            let (index, in_page, room) = self.locate(va)?;
             let page = *pages.get(index).ok_or(MkeyFault::Bounds)?;
-            let in_page = position & (page_size - 1);
-            let n = left.min(page_size - in_page);
+            let n = left.min(room);
             piece((page & !7).wrapping_add(in_page), n);
-            position = position.wrapping_add(n);
+            va = va.wrapping_add(n);
             left -= n;
         }
         Ok(())

@@ -54,6 +54,9 @@ pub enum Input {
 /// everything else.
 const INTERNAL_BUDGET: usize = 256;
 
+/// Frames that a queue pair makes in its turn: what was fetched for the first serves the others.
+const BURST: usize = 8;
+
 /// How long a software reset takes: drivers wait up to a minute, and want to see it under way.
 const SW_RESET_TIME: Duration = Duration::from_millis(20);
 
@@ -338,7 +341,7 @@ impl Nic {
         }
     }
 
-    /// Makes the next frame of any queue pair, one each in turn. False if there is none.
+    /// Makes the next frames of any queue pair, some of each in turn. False if there are none.
     fn poll_queue_pairs(&mut self) -> bool {
         loop {
             let Some(&number) = self.ready.front() else {
@@ -348,16 +351,20 @@ impl Nic {
                 self.ready.pop_front();
                 continue;
             };
-            let sent = transmit::poll(qp, &mut self.core);
+            let mut sent = 0;
+            while sent < BURST && transmit::poll(qp, &mut self.core) {
+                sent += 1;
+            }
             arm_timer(qp, &mut self.core);
-            if sent {
-                if self.ready.len() > 1 {
-                    self.ready.rotate_left(1);
-                }
+            if sent == BURST {
+                self.ready.rotate_left(1);
                 return true;
             }
             qp.scheduled = false;
             self.ready.pop_front();
+            if sent > 0 {
+                return true;
+            }
         }
     }
 
@@ -374,7 +381,8 @@ impl Nic {
                 self.core.icrc_errors += 1;
                 return;
             }
-            self.core.count_roce_receive(frame);
+            let (mac, len) = (roce.address.dst_mac, frame.len_on_wire());
+            self.core.count_roce_receive(mac, len);
             self.deliver(&roce, frame);
             return;
         }

@@ -68,6 +68,9 @@ impl Memory<'_> {
                 Body::Bytes(buffers.copy_of(bytes))
             });
         }
+        if let Some(body) = self.gather_whole(&data.segs, &range)? {
+            return Ok(body);
+        }
         self.gather(len, head, buffers, |each| {
             for_range(&data.segs, range.clone(), |seg, skip, n| {
                 let va = seg.addr.wrapping_add(skip);
@@ -75,6 +78,33 @@ impl Memory<'_> {
                     .resolve(self.who, seg.lkey, va, n, Rights::LOCAL_READ, each)
             })
         })
+    }
+
+    /// [`gather_message`](Self::gather_message) where a payload worth a reference is in one piece.
+    #[inline]
+    fn gather_whole(
+        self,
+        segs: &[DataSeg],
+        range: &Range<u64>,
+    ) -> Result<Option<Body<GuestPayload>>, GatherFault> {
+        let len = range.end - range.start;
+        let [seg] = *segs else { return Ok(None) };
+        if len <= INLINE_PAYLOAD as u64 || range.end > u64::from(seg.len) {
+            return Ok(None);
+        }
+        let va = seg.addr.wrapping_add(range.start);
+        let need = Rights::LOCAL_READ;
+        let Some(iova) = self
+            .mkeys
+            .resolve_whole(self.who, seg.lkey, va, len, need)?
+        else {
+            return Ok(None);
+        };
+        self.map.check(iova, len as usize, false)?;
+        let mut gather = Gather::new(Arc::clone(self.map));
+        // The first of several segments always finds room.
+        let _ = gather.push(iova, len as u32);
+        Ok(Some(Body::Ref(GuestPayload(gather))))
     }
 
     /// Puts `len` bytes at `va` of a remote key into a frame, for a READ response.
@@ -201,7 +231,21 @@ impl Memory<'_> {
         offset: u64,
         source: &impl Source,
     ) -> Result<(), GatherFault> {
-        let range = offset..offset + source.size() as u64;
+        let len = source.size() as u64;
+        let range = offset..offset + len;
+        if let [seg] = *segs
+            && len > 0
+            && range.end <= u64::from(seg.len)
+        {
+            let va = seg.addr.wrapping_add(offset);
+            let need = Rights::LOCAL_WRITE;
+            let whole = self
+                .mkeys
+                .resolve_whole(self.who, seg.lkey, va, len, need)?;
+            if let Some(iova) = whole {
+                return Ok(source.copy_to_guest(0, source.size(), self.map, iova)?);
+            }
+        }
         self.write_pieces(source, |each| {
             for_range(segs, range, |seg, skip, n| {
                 let va = seg.addr.wrapping_add(skip);
@@ -215,6 +259,15 @@ impl Memory<'_> {
     #[inline]
     pub fn place_remote(self, rkey: u32, va: u64, source: &impl Source) -> Result<(), GatherFault> {
         let len = source.size() as u64;
+        if len > 0 {
+            let need = Rights::REMOTE_WRITE;
+            let whole = self
+                .mkeys
+                .resolve_remote_whole(self.who, rkey, va, len, need)?;
+            if let Some(iova) = whole {
+                return Ok(source.copy_to_guest(0, source.size(), self.map, iova)?);
+            }
+        }
         self.write_pieces(source, |each| {
             self.mkeys
                 .resolve_remote(self.who, rkey, va, len, Rights::REMOTE_WRITE, each)

@@ -163,30 +163,37 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
     if let (Some(tx), Some(path)) = (&packet, path)
         && let Some(entry) = host.send.entry(tx.cookie)
     {
-        let mut head = HeadBuf::new();
-        let layout = path.template.write(&tx.packet, &mut head);
-        let core = &*host.core;
+        let Core {
+            mem,
+            mkeys,
+            buffers,
+            out,
+            ..
+        } = &mut *host.core;
+        let frame = out.begin();
+        let head = frame.head_mut();
+        let layout = path.template.write(&tx.packet, head);
         let memory = Memory {
-            map: &core.mem,
-            mkeys: &core.mkeys,
+            map: mem,
+            mkeys,
             who: host.attr.accessor(),
         };
         let range = u64::from(tx.payload.start)..u64::from(tx.payload.end);
         // A RC work request completes when the peer has its bytes, a UC one when they are sent:
         // only the former may still be read by the receiver.
         let body = match engine {
-            Engine::Reliable { .. } => {
-                memory.gather_message(&entry.data, range, &mut head, &core.buffers)
-            }
-            _ => memory.copy_range(&entry.data, range, &mut head, &core.buffers),
+            Engine::Reliable { .. } => memory.gather_message(&entry.data, range, head, buffers),
+            _ => memory.copy_range(&entry.data, range, head, buffers),
         };
         match body {
             Ok(body) => {
-                host.core.send(Frame::roce(head, layout, body));
+                frame.set_roce(layout, body);
+                host.core.send_begun();
                 polled = Polled::Sent;
             }
             Err(fault) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: send not gathered: {fault:?}", host.attr.qpn);
+                out.drop_begun();
                 let err = WcError::LocalProtection;
                 match engine {
                     Engine::Reliable { requester, .. } => {
