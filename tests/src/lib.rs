@@ -1,6 +1,7 @@
 //! What the whole-system tests share: fabrics of NICs in virtual time with queue pairs on them, patterns in memory, and
-//! waiting for completions.
+//! waiting for completions; pairs of real guests.
 
+pub mod guests;
 pub mod world;
 
 pub use world::{End, Payload, World, pattern, run_id};

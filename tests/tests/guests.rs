@@ -3,41 +3,18 @@
 //! What they need (QEMU, a kernel, tools) is prepared in the user's cache folder as the demo does.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::path::Path;
 
 use rocinante_harness::lab::demo::{self, Demo, Fabric, Floors};
-use rocinante_harness::lab::{
-    self, Emulated, Endpoint, Guest, GuestConfig, Lab, LabConfig, Progress, complaints,
-};
-
-/// One pair of guests at a time: the machine may have no more than two processors.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lab(name: &str) -> Lab {
-    let config = LabConfig {
-        logs: Some(logs(name)),
-        ..LabConfig::default()
-    };
-    Lab::prepare(&config, &Progress::shown()).unwrap_or_else(|error| panic!("lab: {error:#}"))
-}
-
-/// Where the logs of a test are to be found when it has failed.
-fn logs(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
+use rocinante_harness::lab::{self, Emulated, LabConfig, Progress};
+use rocinante_tests::guests::{ADDRESSES, PATIENCE, Pair, alone, lab};
 
 /// `cargo lab demo`, whole: every tool of its table, the driver reloaded three times without a
 /// page or object left, and no complaint in the guests' kernel logs.
 #[test]
 fn the_demo_passes() {
     let _alone = alone();
-    let lab = lab("demo");
+    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "demo");
     let fabric = Emulated::start(2, None).expect("NICs");
     let Demo { report, guests } = demo::run(&lab, &fabric, Floors::default(), &Progress::shown());
     println!("{}", report.table());
@@ -50,103 +27,12 @@ fn the_demo_passes() {
     );
 }
 
-const PATIENCE: Duration = Duration::from_secs(90);
-const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-
-/// Two guests with their NICs configured.
-struct Pair<'a> {
-    lab: &'a Lab,
-    fabric: &'a Emulated,
-    guests: Vec<Guest>,
-    ends: Vec<Endpoint>,
-    port: u16,
-}
-
-impl<'a> Pair<'a> {
-    fn boot(lab: &'a Lab, fabric: &'a Emulated) -> Self {
-        let mut pair = Pair {
-            lab,
-            fabric,
-            guests: Vec::new(),
-            ends: Vec::new(),
-            port: 20000,
-        };
-        let configs = [0, 1].map(|n| pair.config(n));
-        for (n, guest) in lab.boot_all(&configs).into_iter().enumerate() {
-            pair.guests
-                .push(guest.unwrap_or_else(|error| panic!("guest {n}: {error:#}")));
-        }
-        pair.ends = vec![pair.configure(0), pair.configure(1)];
-        pair
-    }
-
-    fn config(&self, n: usize) -> GuestConfig {
-        self.fabric.attach(n, GuestConfig::new(["alice", "bob"][n]))
-    }
-
-    fn configure(&self, n: usize) -> Endpoint {
-        let guest = &self.guests[n];
-        self.fabric
-            .load(guest)
-            .unwrap_or_else(|error| panic!("driver: {error:#}"));
-        lab::configure(guest, ADDRESSES[n]).unwrap_or_else(|error| panic!("NIC: {error:#}"))
-    }
-
-    /// Runs `tool` as server in the second guest and as client in the first; `device` is the
-    /// option that names the RDMA device, the GID index goes to `gid`.
-    fn run(&mut self, tool: &str, device: &str, gid: &str) -> String {
-        self.port += 1;
-        let command = |end: &Endpoint, port: u16| {
-            format!(
-                "{tool} -p {port} {device} {} {gid} {}",
-                end.device, end.gid_index
-            )
-        };
-        let port = self.port;
-        let server = self.guests[1]
-            .spawn(&command(&self.ends[1], port))
-            .expect("server");
-        let listening = format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
-        self.guests[1]
-            .wait_until(&listening, PATIENCE)
-            .unwrap_or_else(|error| panic!("{tool} does not listen: {error:#}"));
-        let client = format!("{} {}", command(&self.ends[0], port), ADDRESSES[1]);
-        let client = self.guests[0].exec(&client, PATIENCE).expect("client");
-        let server = server.wait(PATIENCE).expect("server ends");
-        assert!(
-            client.ok() && server.ok(),
-            "{tool}: client {}:\n{}\nserver {}:\n{}",
-            client.status,
-            client.text,
-            server.status,
-            server.text
-        );
-        client.text
-    }
-
-    fn pingpong(&mut self, options: &str) {
-        self.run(&format!("ibv_{options}"), "-d", "-g");
-    }
-
-    fn perftest(&mut self, options: &str) {
-        self.run(&format!("ib_{options} -F"), "-d", "-x");
-    }
-
-    fn assert_no_complaints(&self) {
-        for guest in &self.guests {
-            let dmesg = guest.dmesg().expect("dmesg");
-            let lines = complaints(&dmesg);
-            assert!(lines.is_empty(), "{}:\n{lines:#?}", guest.name());
-        }
-    }
-}
-
 /// A killed monitor, one that starts anew, and a guest that powers off: each time the NIC serves
 /// the next client from a clean state, and the other guest's NIC is undisturbed.
 #[test]
 fn a_nic_survives_its_monitor() {
     let _alone = alone();
-    let lab = lab("survival");
+    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "survival");
     let fabric = Emulated::start(2, None).expect("NICs");
     let mut pair = Pair::boot(&lab, &fabric);
     pair.pingpong("rc_pingpong -c -n 100");
@@ -184,7 +70,7 @@ fn a_nic_survives_its_monitor() {
 #[test]
 fn an_independent_dissector_reads_the_wire() {
     let _alone = alone();
-    let lab = lab("wire");
+    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "wire");
     let capture = lab.logs().join("wire.pcapng");
     let fabric = Emulated::start(2, Some(&capture)).expect("NICs");
     let mut pair = Pair::boot(&lab, &fabric);

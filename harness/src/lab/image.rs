@@ -17,7 +17,7 @@ use super::sources::Mirror;
 use super::tree::Tree;
 
 /// Change it when what is made from the packages changes.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 
 const PACKAGES: &[&str] = &[
     "busybox",
@@ -29,6 +29,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "kmod",
+    "linuxptp",
     "pciutils",
     "perftest",
     "rdma-core",
@@ -55,9 +56,14 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/rdma",
     "usr/sbin/devlink",
     "usr/sbin/bridge",
+    "usr/sbin/dcb",
     "usr/sbin/tc",
+    "usr/bin/nstat",
     "usr/bin/ping",
     "usr/sbin/ethtool",
+    "usr/sbin/hwstamp_ctl",
+    "usr/sbin/phc_ctl",
+    "usr/sbin/ptp4l",
     "usr/bin/ib_*",
     "usr/bin/ibv_*",
     "usr/bin/raw_ethernet_*",
