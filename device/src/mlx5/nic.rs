@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{debug, info, trace, warn};
 use rocinante_dma::MemoryMap;
-use rocinante_firmware_cmd::mlx5::log::Line;
+use rocinante_firmware_cmd::mlx5::log::{Hex, Line};
 use rocinante_firmware_cmd::mlx5::queue::{CommandQueue, FetchError, Request, SLOTS};
 use rocinante_wire::roce::RoceFrame;
 use rocinante_wire::time::Time;
@@ -303,6 +303,7 @@ impl Nic {
         }
         let name = &self.core.config.name;
         debug!(target: "mlx5::cmd", "{name}: {}", Line { input, output: Some(&output) });
+        trace!(target: "mlx5::cmd", "{name}: in {} out {}", Hex(input), Hex(&output));
         if let Err(error) = result {
             debug!(target: "mlx5::cmd", "{name}: {error}");
         }

@@ -4,7 +4,9 @@
 
 use std::sync::atomic::Ordering;
 
+use log::trace;
 use rocinante_dma::{DmaError, MemoryMap};
+use rocinante_firmware_cmd::mlx5::log::Hex;
 
 use super::buffer::QueueBuffer;
 use super::wqe::DataSeg;
@@ -138,6 +140,7 @@ impl ReceiveQueue {
         self.buffer
             .read(mem, u64::from(slot) << self.log_stride, wqe)?;
         self.consumed = self.consumed.wrapping_add(1);
+        trace!(target: "mlx5::wqe", "receive, doorbell record {:#x}: {}", self.doorbell_record, Hex(wqe));
         let mut first = 0;
         if self.order == Order::LinkedList {
             self.head = u16::from_be_bytes([wqe[2], wqe[3]]);

@@ -112,6 +112,16 @@ impl Line<'_> {
     }
 }
 
+/// Bytes as hexadecimal digits: what vectors are recorded from.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +156,12 @@ mod tests {
             .set_status(5)
             .set_syndrome(syndrome(0x400, 1));
         assert!(line(&input, Some(&output)).ends_with(" -> BAD_RES, syndrome 0x04000001"));
+    }
+
+    #[test]
+    fn bytes_as_digits() {
+        assert_eq!(Hex(&[0x04, 0x00, 0xff]).to_string(), "0400ff");
+        assert_eq!(Hex(&[]).to_string(), "");
     }
 
     #[test]

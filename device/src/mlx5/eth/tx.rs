@@ -1,7 +1,8 @@
 //! The send side: consumes the WQEs of an SQ and puts their frames on the wire.
 //! Source: reference of the interface, "TX path".
 
-use log::debug;
+use log::{debug, trace};
+use rocinante_firmware_cmd::mlx5::log::Hex;
 use rocinante_wire::MacAddr;
 use rocinante_wire::buf::Buf;
 use rocinante_wire::frame::Frame;
@@ -115,6 +116,12 @@ fn step(core: &mut Core, sqn: u32, scratch: &mut Scratch) -> bool {
         }
     };
     sq.consume(&wqe);
+    trace!(
+        target: "mlx5::wqe",
+        "{}: SQ {sqn:#x} {}",
+        core.config.name,
+        Hex(scratch.wqe.get(..wqe.len).unwrap_or(&[]))
+    );
     if sq.state == QueueState::Error {
         // FreeBSD frees a fixed number of WQEs for each completion: none for those unsignaled.
         if sq.flush_in_error && wqe.ctrl.signaled() {

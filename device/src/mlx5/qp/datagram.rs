@@ -1,7 +1,8 @@
 //! Datagrams: UD and GSI queue pairs, which send one packet per work request and complete it at
 //! once, and receive without any state.
 
-use log::debug;
+use log::{debug, trace};
+use rocinante_firmware_cmd::mlx5::log::Hex;
 use rocinante_wire::MacAddr;
 use rocinante_wire::frame::{Frame, HeadBuf};
 use rocinante_wire::opcode::{Op, Opcode, Service};
@@ -47,6 +48,7 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
         let wqe = ring.read(&core.mem, entry.index, &mut bytes).unwrap_or(&[]);
         let blocks = (wqe.len().div_ceil(WQEBB) as u16).clamp(1, pending);
         ring.consumer = entry.index.wrapping_add(blocks);
+        trace!(target: "mlx5::wqe", "{}: QP {:#x} {}", core.config.name, qp.attr.qpn, Hex(wqe));
         let sent = match wqe::control(wqe) {
             Ok(ctrl) => {
                 entry.opcode = ctrl.opcode();

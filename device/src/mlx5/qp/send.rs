@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use log::trace;
 use rocinante_dma::MemoryMap;
+use rocinante_firmware_cmd::mlx5::log::Hex;
 use rocinante_wire::transport::{Fence, SendOp, SendWr};
 
 use super::{Engine, Inflight, Qp, SendRing, ServiceType, State};
@@ -82,6 +84,7 @@ pub fn pump(qp: &mut Qp, mem: &MemoryMap) {
         let wqe = ring.read(mem, index, &mut bytes).unwrap_or(&[]);
         let blocks = (wqe.len().div_ceil(WQEBB) as u16).clamp(1, pending);
         ring.consumer = index.wrapping_add(blocks);
+        trace!(target: "mlx5::wqe", "QP {:#x} {}", attr.qpn, Hex(wqe));
         let mut entry = send.fresh();
         let wr = decode(wqe, index, attr.service, &mut entry);
         let cookie = send.push(entry);
