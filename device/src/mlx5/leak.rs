@@ -1,9 +1,10 @@
 //! What a driver leaves behind: objects that were not destroyed and pages that were not taken back
 //! when it says goodbye.
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::core::Core;
+use super::nic::Nic;
 
 /// How the driver said goodbye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,25 @@ impl Findings {
     /// Objects of all kinds.
     pub fn objects(&self) -> usize {
         self.leaked_objects.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// What a NIC holds for its driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    /// Kinds of object and how many of each, only those of which there are any.
+    pub objects: Vec<(&'static str, usize)>,
+    /// Pages of the driver's memory.
+    pub pages: usize,
+}
+
+impl Inventory {
+    /// Takes stock of `nic`.
+    pub fn of(nic: &Nic) -> Inventory {
+        Inventory {
+            objects: inventory(&nic.core, nic.qps.len()),
+            pages: nic.core.hca.pages.owned(),
+        }
     }
 }
 
@@ -105,7 +125,8 @@ pub fn report(core: &mut Core, qps: usize, goodbye: Goodbye) {
             target: "mlx5::leak",
             "{name}: DISABLE_HCA: leaked {objects} objects ({list}), {pages} pages"
         ),
-        Goodbye::ForceTeardown | Goodbye::Reset => info!(
+        // As it is meant to be: nobody had a chance to destroy anything.
+        Goodbye::ForceTeardown | Goodbye::Reset => debug!(
             target: "mlx5::leak",
             "{name}: {goodbye:?} drops {objects} objects ({list}), {pages} pages"
         ),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rocinante_device::mlx5::leak::{Goodbye, Inventory};
 
 use crate::serve::{NicSpec, Server, sockets_in};
 
@@ -43,6 +44,13 @@ impl Emulated {
         &self.server
     }
 
+    /// Plugs the cable of guest `guest`'s NIC in, or pulls it; its driver sees the carrier come or go.
+    pub fn plug_cable(&self, guest: usize, plugged: bool) -> Result<()> {
+        self.server
+            .plug_cable(guest, plugged)
+            .with_context(|| format!("no NIC {guest}"))
+    }
+
     /// Their vfio-user sockets.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
@@ -70,15 +78,22 @@ impl Fabric for Emulated {
             .server
             .findings(guest)
             .context("the NIC has not seen its driver go")?;
-        let mut left: Vec<String> = findings
-            .leaked_objects
-            .iter()
+        // Who goes in a hurry leaves all to the reset that follows.
+        let left = match findings.goodbye {
+            Goodbye::Teardown | Goodbye::Disable => Inventory {
+                objects: findings.leaked_objects,
+                pages: findings.leaked_pages,
+            },
+            Goodbye::ForceTeardown | Goodbye::Reset => {
+                self.server.inventory(guest).context("the NIC has ended")?
+            }
+        };
+        let pages = (left.pages != 0).then(|| format!("{} pages", left.pages));
+        let objects = left.objects.iter();
+        Ok(objects
             .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
-        if findings.leaked_pages != 0 {
-            left.push(format!("{} pages", findings.leaked_pages));
-        }
-        Ok(left)
+            .chain(pages)
+            .collect())
     }
 
     fn capture(&self) -> Result<Option<PathBuf>> {

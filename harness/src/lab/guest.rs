@@ -1,76 +1,31 @@
-//! A running guest: its QEMU process, its console log, and the agent port through which jobs are run in it.
+//! A running guest: its QEMU process, its console log, the agent port through which jobs are run in it, and its monitor.
 
-use std::collections::BTreeMap;
+mod jobs;
+mod machine;
+mod text;
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
-use super::base64;
 use super::host::display;
 use super::kernel::Kernel;
 use super::qemu::{Accelerator, Qemu};
+use super::qmp::Qmp;
 use super::signals::{self, Scratch};
+use jobs::{Agent, lock};
+use text::tail;
 
-/// What a guest is made of.
-#[derive(Clone, Debug)]
-pub struct GuestConfig {
-    /// Its host name, and the name of its files.
-    pub name: String,
-    /// Memory in MiB.
-    pub memory: u32,
-    /// Virtual processors. One is fastest where the host has few.
-    pub processors: u32,
-    /// vfio-user sockets of the NICs it gets, in slot order.
-    pub nics: Vec<PathBuf>,
-    /// Further arguments for QEMU.
-    pub qemu_arguments: Vec<String>,
-    /// Further words for the kernel's command line.
-    pub kernel_arguments: Vec<String>,
-}
-
-impl GuestConfig {
-    /// A guest of 1 GiB and one processor.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            memory: 1024,
-            processors: 1,
-            nics: Vec::new(),
-            qemu_arguments: Vec::new(),
-            kernel_arguments: Vec::new(),
-        }
-    }
-
-    /// The same with one more NIC, served at `socket`.
-    pub fn nic(mut self, socket: impl Into<PathBuf>) -> Self {
-        self.nics.push(socket.into());
-        self
-    }
-}
-
-/// What a job said and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Exit status; 128 plus the signal's number for one that was killed.
-    pub status: i32,
-    /// Standard output and error as they came.
-    pub text: String,
-}
-
-impl Output {
-    /// Whether the exit status is 0.
-    pub fn ok(&self) -> bool {
-        self.status == 0
-    }
-}
+pub use jobs::{Job, Output};
+pub use machine::GuestConfig;
+pub(super) use text::excerpt;
 
 /// The things a guest is booted with.
 pub(super) struct Parts<'a> {
@@ -87,6 +42,7 @@ pub struct Guest {
     name: String,
     process: Mutex<Child>,
     agent: Arc<Agent>,
+    monitor: Mutex<Qmp>,
     console: PathBuf,
     console_log: PathBuf,
     command_line: String,
@@ -94,25 +50,8 @@ pub struct Guest {
     _folder: Scratch,
 }
 
-/// The host's end of the agent port.
-struct Agent {
-    port: Mutex<UnixStream>,
-    waiting: Mutex<Waiting>,
-    transcript: Mutex<File>,
-    console_log: PathBuf,
-    started: Instant,
-}
-
-#[derive(Default)]
-struct Waiting {
-    next: u64,
-    gone: bool,
-    jobs: BTreeMap<u64, Sender<Output>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// QEMU's monitor is served by its main loop, which a guest under emulation may keep waiting.
+const MONITOR: Duration = Duration::from_secs(30);
 
 impl Guest {
     /// Starts QEMU and waits until the guest's agent answers.
@@ -126,13 +65,12 @@ impl Guest {
         let port = folder.path().join("agent");
         let listener = UnixListener::bind(&port)?;
         listener.set_nonblocking(true)?;
-        let console = folder.path().join("console");
         let logs = unused(parts.logs, &config.name);
         let console_log = logs("console");
 
         let mut command = parts.qemu.command();
         let said = File::create(logs("qemu"))?;
-        arguments(&mut command, config, parts, folder.path(), &console_log);
+        machine::arguments(&mut command, config, parts, folder.path(), &console_log);
         let command_line = display(&command);
         writeln!(&said, "{command_line}")?;
         let mut process = command
@@ -143,9 +81,17 @@ impl Guest {
             .with_context(|| format!("cannot start {command_line}"))?;
         signals::adopt(process.id());
 
-        let ready = wait_for_agent(&listener, &mut process, started, deadline);
-        let stream = match ready {
-            Ok(stream) => stream,
+        let ready = jobs::wait_for_agent(&listener, &mut process, started, deadline)
+            .and_then(|stream| {
+                let transcript = File::create(logs("jobs"))?;
+                Agent::new(&config.name, stream, transcript, &console_log, started)
+            })
+            .and_then(|agent| {
+                let monitor = Qmp::connect(&folder.path().join("qmp"), MONITOR)?;
+                Ok((agent, monitor))
+            });
+        let (agent, monitor) = match ready {
+            Ok(ready) => ready,
             Err(error) => {
                 let _ = process.kill();
                 let _ = process.wait();
@@ -158,22 +104,12 @@ impl Guest {
                 )));
             }
         };
-        let agent = Arc::new(Agent {
-            port: Mutex::new(stream.get_ref().try_clone()?),
-            waiting: Mutex::default(),
-            transcript: Mutex::new(File::create(logs("jobs"))?),
-            console_log: console_log.clone(),
-            started,
-        });
-        let reader = Arc::clone(&agent);
-        std::thread::Builder::new()
-            .name(format!("agent {}", config.name))
-            .spawn(move || reader.read(stream))?;
         Ok(Self {
             name: config.name.clone(),
             process: Mutex::new(process),
             agent,
-            console,
+            monitor: Mutex::new(monitor),
+            console: folder.path().join("console"),
             console_log,
             command_line,
             _folder: folder,
@@ -222,28 +158,7 @@ impl Guest {
 
     /// Starts `command` by the guest's `sh`.
     pub fn spawn(&self, command: &str) -> Result<Job> {
-        let (sender, receiver) = mpsc::channel();
-        let id = {
-            let mut waiting = lock(&self.agent.waiting);
-            if waiting.gone {
-                bail!("guest {} is gone", self.name);
-            }
-            waiting.next += 1;
-            let id = waiting.next;
-            waiting.jobs.insert(id, sender);
-            id
-        };
-        self.agent.note(&format!("[{id}] $ {command}"));
-        self.agent
-            .send(&format!("R {id} {}\n", base64::encode(command.as_bytes())))
-            .with_context(|| format!("guest {} takes no jobs", self.name))?;
-        Ok(Job {
-            guest: self.name.clone(),
-            command: command.to_owned(),
-            agent: Arc::clone(&self.agent),
-            id,
-            receiver,
-        })
+        self.agent.spawn(command)
     }
 
     /// Waits until `condition`, a shell command, holds in the guest.
@@ -267,9 +182,33 @@ impl Guest {
         lock(&self.process).id()
     }
 
-    /// Powers the guest off in good order; ends it the hard way after `deadline`.
-    pub fn power_off(&self, deadline: Duration) -> Result<()> {
-        drop(self.spawn("sync; poweroff -f"));
+    /// QEMU's monitor.
+    pub fn monitor(&self) -> MutexGuard<'_, Qmp> {
+        lock(&self.monitor)
+    }
+
+    /// Plugs the NIC served at `socket` into root port `port`, counted from the first NIC's; it must be free.
+    pub fn plug(&self, port: usize, socket: &Path) -> Result<()> {
+        let device = machine::nic_device(port, socket);
+        self.monitor()
+            .execute("device_add", device)
+            .with_context(|| format!("cannot plug {} into {}", socket.display(), self.name))?;
+        Ok(())
+    }
+
+    /// Waits until it has started anew, which `cause` makes it do. It must have been [configured](GuestConfig::restarts) to.
+    pub fn restart(
+        &self,
+        cause: impl FnOnce(&Self) -> Result<()>,
+        deadline: Duration,
+    ) -> Result<()> {
+        let before = self.agent.restarts();
+        cause(self)?;
+        self.agent.wait_for_restart(before, deadline)
+    }
+
+    /// Waits until QEMU has ended; ends it the hard way after `deadline`.
+    pub fn wait_for_end(&self, deadline: Duration) -> Result<()> {
         let end = Instant::now() + deadline;
         while self.is_running() {
             if Instant::now() >= end {
@@ -280,6 +219,12 @@ impl Guest {
         }
         Ok(())
     }
+
+    /// Powers the guest off in good order; ends it the hard way after `deadline`.
+    pub fn power_off(&self, deadline: Duration) -> Result<()> {
+        drop(self.spawn("sync; poweroff -f"));
+        self.wait_for_end(deadline)
+    }
 }
 
 impl Drop for Guest {
@@ -289,247 +234,6 @@ impl Drop for Guest {
         let _ = process.wait();
         signals::disown(process.id());
     }
-}
-
-/// A job in a guest. Dropped before its end, it goes on.
-pub struct Job {
-    guest: String,
-    command: String,
-    agent: Arc<Agent>,
-    id: u64,
-    receiver: Receiver<Output>,
-}
-
-impl Job {
-    /// The folder in the guest with what the job has printed so far, in the file `out`.
-    pub fn folder(&self) -> String {
-        format!("/run/jobs/{}", self.id)
-    }
-
-    /// Kills the job and all its children.
-    pub fn kill(&self) -> Result<()> {
-        self.agent.send(&format!("K {}\n", self.id))
-    }
-
-    /// Waits for its end, at most until `deadline`, when it is killed.
-    pub fn wait(self, deadline: Duration) -> Result<Output> {
-        match self.receiver.recv_timeout(deadline) {
-            Ok(output) => Ok(output),
-            Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
-            Err(RecvTimeoutError::Timeout) => {
-                self.kill()?;
-                // A killed job's last words; a guest that is stuck has none.
-                match self.receiver.recv_timeout(Duration::from_secs(5)) {
-                    Ok(output) => Err(anyhow!(
-                        "in {}: `{}` did not end within {deadline:?}; so far it said: {}",
-                        self.guest,
-                        self.command,
-                        excerpt(&output.text)
-                    )),
-                    Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
-                    Err(RecvTimeoutError::Timeout) => Err(anyhow!(
-                        "in {}: `{}` did not end within {deadline:?}, nor when killed",
-                        self.guest,
-                        self.command
-                    )),
-                }
-            }
-        }
-    }
-
-    fn gone(&self) -> anyhow::Error {
-        anyhow!(
-            "guest {} went away during `{}`; its console ends with:\n{}",
-            self.guest,
-            self.command,
-            tail(&self.agent.console_log, 15)
-        )
-    }
-}
-
-impl Agent {
-    fn send(&self, request: &str) -> Result<()> {
-        Ok(lock(&self.port).write_all(request.as_bytes())?)
-    }
-
-    /// Hands answers to those who wait, until the guest hangs up.
-    fn read(&self, mut stream: BufReader<UnixStream>) {
-        while let Ok(Some((id, output))) = read_answer(&mut stream) {
-            self.note(&format!(
-                "[{id}] status {}\n{}",
-                output.status,
-                output.text.trim_end()
-            ));
-            if let Some(sender) = lock(&self.waiting).jobs.remove(&id) {
-                // Nobody waits for a job whose handle was dropped.
-                let _ = sender.send(output);
-            }
-        }
-        let mut waiting = lock(&self.waiting);
-        waiting.gone = true;
-        waiting.jobs.clear();
-    }
-
-    fn note(&self, line: &str) {
-        let seconds = self.started.elapsed().as_secs_f64();
-        // A full disk must not end a run.
-        let _ = writeln!(lock(&self.transcript), "{seconds:9.3} {line}");
-    }
-}
-
-/// Reads `D <id> <status> <length>\n` and that many bytes. `None` at the end of the stream.
-fn read_answer(stream: &mut impl BufRead) -> Result<Option<(u64, Output)>> {
-    let mut line = String::new();
-    if stream.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let ["D", id, status, length] = words[..] else {
-        bail!("not an answer: {line:?}");
-    };
-    let mut bytes = Vec::new();
-    let length: u64 = length.parse()?;
-    if stream.take(length).read_to_end(&mut bytes)? as u64 != length {
-        return Ok(None);
-    }
-    let output = Output {
-        status: status.parse()?,
-        text: String::from_utf8_lossy(&bytes).into_owned(),
-    };
-    Ok(Some((id.parse()?, output)))
-}
-
-fn arguments(
-    command: &mut Command,
-    config: &GuestConfig,
-    parts: &Parts<'_>,
-    sockets: &Path,
-    console_log: &Path,
-) {
-    // QEMU's option parser takes a doubled comma as one.
-    let path = |path: &Path| path.to_string_lossy().replace(',', ",,");
-    let socket = |name| path(&sockets.join(name));
-    command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-        ])
-        .args(["-name", &config.name])
-        .args(parts.accelerator.arguments())
-        .args(["-smp", &config.processors.to_string()])
-        .args(["-m", &format!("{}M", config.memory)])
-        // vfio-user needs memory that another process can map.
-        .args([
-            "-object",
-            &format!(
-                "memory-backend-memfd,id=memory,size={}M,share=on",
-                config.memory
-            ),
-        ])
-        .args(["-machine", "q35,memory-backend=memory,usb=off,vmport=off"])
-        .arg("-kernel")
-        .arg(&parts.kernel.image)
-        .arg("-initrd")
-        .arg(parts.initrd)
-        .args(["-append", &kernel_command_line(config)])
-        .args([
-            "-chardev",
-            &format!(
-                "socket,id=console,path={},server=on,wait=off,logfile={}",
-                socket("console"),
-                path(console_log)
-            ),
-        ])
-        .args(["-serial", "chardev:console"])
-        .args(["-device", "virtio-serial-pci"])
-        .args([
-            "-chardev",
-            &format!("socket,id=agent,path={}", socket("agent")),
-        ])
-        .args([
-            "-device",
-            "virtserialport,chardev=agent,name=rocinante.agent",
-        ]);
-    for (index, nic) in config.nics.iter().enumerate() {
-        command
-            .args([
-                "-device",
-                &format!("pcie-root-port,id=port{index},chassis={index}"),
-            ])
-            .args(["-device", &nic_device(index, nic)]);
-    }
-    command.args(&config.qemu_arguments);
-}
-
-fn nic_device(index: usize, socket: &Path) -> String {
-    serde_json::json!({
-        "driver": "vfio-user-pci",
-        "id": format!("nic{index}"),
-        "bus": format!("port{index}"),
-        "socket": { "type": "unix", "path": socket.to_string_lossy() },
-    })
-    .to_string()
-}
-
-fn kernel_command_line(config: &GuestConfig) -> String {
-    let mut words = vec![
-        "console=ttyS0".to_owned(),
-        "panic=-1".to_owned(),
-        "quiet".to_owned(),
-        "loglevel=4".to_owned(),
-        // An emulated processor has nothing to guard, and pays for guards dearly.
-        "mitigations=off".to_owned(),
-        // Nor is it fast enough to test each cipher at each boot.
-        "cryptomgr.notests".to_owned(),
-        "random.trust_cpu=on".to_owned(),
-        "log_buf_len=4M".to_owned(),
-        format!("rocinante.name={}", config.name),
-    ];
-    words.extend(config.kernel_arguments.iter().cloned());
-    words.join(" ")
-}
-
-/// Waits until QEMU has connected and the guest's agent has said that it is ready.
-fn wait_for_agent(
-    listener: &UnixListener,
-    process: &mut Child,
-    started: Instant,
-    deadline: Duration,
-) -> Result<BufReader<UnixStream>> {
-    let mut stream: Option<BufReader<UnixStream>> = None;
-    let mut line = String::new();
-    while started.elapsed() < deadline {
-        if let Some(status) = process.try_wait()? {
-            bail!("QEMU ended ({status})");
-        }
-        match &mut stream {
-            None => match listener.accept() {
-                Ok((accepted, _)) => {
-                    accepted.set_nonblocking(false)?;
-                    accepted.set_read_timeout(Some(Duration::from_millis(50)))?;
-                    stream = Some(BufReader::new(accepted));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) => return Err(error.into()),
-            },
-            Some(reader) => match reader.read_line(&mut line) {
-                Ok(0) => bail!("QEMU closed the agent port"),
-                Ok(_) if line.trim() == "READY" => {
-                    reader.get_ref().set_read_timeout(None)?;
-                    return stream.context("the stream was just there");
-                }
-                Ok(_) => line.clear(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            },
-        }
-    }
-    bail!("no answer within {deadline:?}")
 }
 
 /// Names for the logs of one more guest called `name`: an earlier one's are not overwritten.
@@ -549,78 +253,17 @@ fn unused(folder: &Path, name: &str) -> impl Fn(&str) -> PathBuf {
     move |kind| file(&stem, kind)
 }
 
-/// What is quoted of a job's output in an error; the transcript has it all.
-pub(super) fn excerpt(text: &str) -> String {
-    last_lines(text, 12)
-}
-
-fn tail(path: &Path, lines: usize) -> String {
-    last_lines(
-        &String::from_utf8_lossy(&fs::read(path).unwrap_or_default()),
-        lines,
-    )
-}
-
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.trim_end().lines().collect();
-    let skipped = lines.len().saturating_sub(count);
-    let kept = lines
-        .iter()
-        .skip(skipped)
-        .copied()
-        .collect::<Vec<_>>()
-        .join("\n");
-    if skipped == 0 {
-        kept
-    } else {
-        format!("…\n{kept}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_framed_by_their_length() {
-        let mut stream: &[u8] = b"D 7 0 6\nD 8 1\nD 8 2 0\n";
-        let (id, output) = read_answer(&mut stream).unwrap().unwrap();
-        assert_eq!((id, output.status, &*output.text), (7, 0, "D 8 1\n"));
-        let (id, output) = read_answer(&mut stream).unwrap().unwrap();
-        assert_eq!((id, output.status, &*output.text), (8, 2, ""));
-        assert!(read_answer(&mut stream).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_cut_or_foreign_answer_is_no_output() {
-        assert!(read_answer(&mut &b"D 7 0 10\nabc"[..]).unwrap().is_none());
-        assert!(read_answer(&mut &b"hello\n"[..]).is_err());
-        assert!(read_answer(&mut &b"D x 0 0\n"[..]).is_err());
-    }
-
-    #[test]
-    fn long_outputs_are_quoted_from_their_end() {
-        assert_eq!(last_lines("a\nb\n", 2), "a\nb");
-        assert_eq!(last_lines("a\nb\nc\n", 2), "…\nb\nc");
-        assert_eq!(last_lines("", 2), "");
-    }
-
-    #[test]
     fn logs_of_namesakes_are_kept_apart() {
         let folder = tempfile::tempdir().unwrap();
         let first = unused(folder.path(), "alice")("qemu");
-        fs::write(&first, "").unwrap();
+        std::fs::write(&first, "").unwrap();
         let second = unused(folder.path(), "alice");
         assert_eq!(first, folder.path().join("alice.qemu"));
         assert_eq!(second("console"), folder.path().join("alice-2.console"));
-    }
-
-    #[test]
-    fn a_nic_sits_behind_its_root_port() {
-        let device: serde_json::Value =
-            serde_json::from_str(&nic_device(1, Path::new("/run/a,b"))).unwrap();
-        assert_eq!(device["bus"], "port1");
-        assert_eq!(device["socket"]["path"], "/run/a,b");
-        assert_eq!(device["driver"], "vfio-user-pci");
     }
 }

@@ -35,6 +35,7 @@ mod kvm;
 mod log_sink;
 mod progress;
 mod qemu;
+pub mod qmp;
 mod report;
 mod rxe;
 mod signals;

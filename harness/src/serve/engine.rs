@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
-use rocinante_device::mlx5::leak::Findings;
+use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
 use rocinante_wire::switch::PortHandle;
@@ -32,8 +32,12 @@ pub enum Request {
         /// Takes the bytes.
         reply: SyncSender<[u8; 8]>,
     },
+    /// The cable is plugged in or pulled; the sender waits until it is.
+    Cable(bool, SyncSender<()>),
     /// What the driver left behind at its last goodbye.
     Findings(SyncSender<Option<Findings>>),
+    /// What the NIC holds for its driver just now.
+    Inventory(SyncSender<Inventory>),
 }
 
 /// Requests to one engine that may wait; a vCPU that is faster than its NIC is held up here.
@@ -160,6 +164,14 @@ impl Engine {
                     let n = len.min(bytes.len());
                     self.nic.bar_read(now, offset, &mut bytes[..n]);
                     let _ = reply.try_send(bytes);
+                }
+                Request::Cable(plugged, done) => {
+                    self.port.set_link(plugged);
+                    self.nic.handle(now, Input::Link(plugged));
+                    let _ = done.try_send(());
+                }
+                Request::Inventory(reply) => {
+                    let _ = reply.try_send(Inventory::of(&self.nic));
                 }
                 Request::Findings(reply) => {
                     let _ = reply.try_send(self.nic.core.hca.findings.clone());

@@ -1,26 +1,28 @@
 //! Serving NICs: each gets a thread for its state machine and one for its vfio-user socket, and a
 //! port on the switch of its link.
 
+mod ageing;
 mod engine;
 mod model;
 mod spec;
 mod wake;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use log::{error, info};
-use rocinante_device::mlx5::leak::Findings;
+use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::capture::Capture;
 use rocinante_wire::switch::{Links, Wake};
 use rocinante_wire::time::Time;
 
+use ageing::Ageing;
 pub use engine::Engine;
 use engine::{Mailbox, Request};
 use model::Model;
@@ -82,6 +84,8 @@ pub struct Server {
     nics: Vec<Served>,
     capture: Mutex<Option<Capture>>,
     shutdown: Shutdown,
+    // Ends with the server.
+    _ageing: Ageing,
 }
 
 impl Server {
@@ -113,6 +117,7 @@ impl Server {
             nics,
             capture: Mutex::new(capture),
             shutdown,
+            _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })
     }
 
@@ -124,9 +129,24 @@ impl Server {
     /// What the driver of the `n`th NIC left behind at its last goodbye; `None` if there was none
     /// since it came, or no such NIC.
     pub fn findings(&self, n: usize) -> Option<Findings> {
+        self.ask(n, Request::Findings)?
+    }
+
+    /// What the `n`th NIC holds for its driver just now; `None` if there is no such NIC.
+    pub fn inventory(&self, n: usize) -> Option<Inventory> {
+        self.ask(n, Request::Inventory)
+    }
+
+    /// Plugs the `n`th NIC's cable in, or pulls it. When this returns, nothing passes any more, or
+    /// everything does again, and the driver has been told. `None` if there is no such NIC.
+    pub fn plug_cable(&self, n: usize, plugged: bool) -> Option<()> {
+        self.ask(n, |done| Request::Cable(plugged, done))
+    }
+
+    fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (reply, answer) = sync_channel(1);
-        let asked = self.nics.get(n)?.mailbox.post(Request::Findings(reply));
-        asked.then(|| answer.recv_timeout(ANSWER).ok()?)?
+        let asked = self.nics.get(n)?.mailbox.post(request(reply));
+        asked.then(|| answer.recv_timeout(ANSWER).ok())?
     }
 
     /// Completes the capture, if there is one. Traffic goes on without.
