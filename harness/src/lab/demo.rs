@@ -98,6 +98,7 @@ type Test = fn(&mut Run<'_>) -> Outcome;
 
 const TESTS: &[(&str, Test)] = &[
     ("ping", |run| run.ping()),
+    ("iperf3", |run| run.iperf3()),
     ("ibv_devinfo", |run| run.devinfo()),
     ("ibv_rc_pingpong", |run| {
         run.pingpong("ibv_rc_pingpong -c -s 8192")
@@ -105,6 +106,7 @@ const TESTS: &[(&str, Test)] = &[
     ("ibv_ud_pingpong", |run| {
         run.pingpong("ibv_ud_pingpong -c -s 1024")
     }),
+    ("rping", |run| run.rping()),
     // Before those that leave the capture with much to write.
     ("ib_write_lat", |run| {
         let ceiling = run.floors.write_latency;
@@ -212,6 +214,51 @@ impl Run<'_> {
         ))
     }
 
+    fn iperf3(&mut self) -> Outcome {
+        let port = self.next_port();
+        let (_, client) = self.serve(
+            &format!("iperf3 --server --one-off --port {port}"),
+            &listens(port),
+            &format!(
+                "iperf3 --json --bytes 50M --port {port} --client {}",
+                ADDRESSES[1]
+            ),
+        )?;
+        let stream = tools::iperf3(&client)?[0];
+        if stream.received == 0 {
+            bail!("nothing was received of {} bytes", stream.sent);
+        }
+        let detail = format!(
+            "TCP, {} MiB; {} segments sent again",
+            stream.sent >> 20,
+            stream.retransmits
+        );
+        Ok((Some(Figure::new(stream.rate / 1e6, "Mbit/s")), detail))
+    }
+
+    fn rping(&mut self) -> Outcome {
+        const PINGS: usize = 50;
+        let port = self.next_port();
+        let what = format!("-a {} -p {port} -C {PINGS} -S 1000 -V -v", ADDRESSES[1]);
+        // The kernel's connection manager listens, where no socket is.
+        let ready = format!("rdma resource show cm_id | grep -q 'LISTEN.*:{port} '");
+        let (server, client) = self.serve(
+            &format!("rping -s {what}"),
+            &ready,
+            &format!("rping -c {what}"),
+        )?;
+        for (end, text) in [("server", server), ("client", client)] {
+            let count = tools::rping(&text).context(end)?;
+            if count != PINGS {
+                bail!("the {end} saw {count} of {PINGS} pings");
+            }
+        }
+        Ok((
+            None,
+            format!("connection manager; {PINGS} of 1000 bytes, data verified at both ends"),
+        ))
+    }
+
     fn devinfo(&mut self) -> Outcome {
         let mut detail = String::new();
         for (guest, end) in self.guests.iter().zip(&self.ends) {
@@ -278,21 +325,28 @@ impl Run<'_> {
         tool: &str,
         arguments: impl Fn(&Endpoint) -> String,
     ) -> Result<(String, String)> {
-        // A port that no earlier connection lingers on.
+        let port = self.next_port();
+        let command = |end: &Endpoint| format!("{tool} -p {port} {}", arguments(end));
+        let (server, client) = (command(&self.ends[1]), command(&self.ends[0]));
+        let client = format!("{client} {}", self.ends[1].address);
+        self.serve(&server, &listens(port), &client)
+    }
+
+    /// A port that no earlier connection lingers on.
+    fn next_port(&mut self) -> u16 {
         self.port += 1;
-        let port = self.port;
+        self.port
+    }
+
+    /// Runs `serve` in the second guest and, as soon as `ready` holds there, `ask` in the first. Both must end well.
+    fn serve(&self, serve: &str, ready: &str, ask: &str) -> Result<(String, String)> {
         let [client, server] = &self.guests[..] else {
             bail!("two guests are needed");
         };
-        let command = |end: &Endpoint| format!("{tool} -p {port} {}", arguments(end));
-        let serving = server.spawn(&command(&self.ends[1]))?;
-        let listening = format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
+        let serving = server.spawn(serve)?;
         let gone = format!("test ! -d {}", serving.folder());
-        server.wait_until(&format!("{listening} || {gone}"), DEADLINE)?;
-        let asked = client.exec(
-            &format!("{} {}", command(&self.ends[0]), self.ends[1].address),
-            DEADLINE,
-        );
+        server.wait_until(&format!("{ready} || {gone}"), DEADLINE)?;
+        let asked = client.exec(ask, DEADLINE);
         let failed = !asked.as_ref().is_ok_and(|output| output.ok());
         if failed {
             // The server may wait for ever for a client that gave up.
@@ -379,6 +433,11 @@ impl Run<'_> {
         }
         Ok((None, "no warning or error".into()))
     }
+}
+
+/// A command that says whether something listens at a TCP port.
+fn listens(port: u16) -> String {
+    format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6")
 }
 
 fn perftest_arguments(end: &Endpoint) -> String {

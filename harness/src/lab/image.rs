@@ -34,6 +34,7 @@ const PACKAGES: &[&str] = &[
     "perftest",
     "rdma-core",
     "rdmacm-utils",
+    "socat",
     "tcpdump",
     "util-linux",
     // For the kernels and their modules, on the host.
@@ -79,6 +80,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/rdma_*",
     "usr/sbin/ibstat",
     "usr/bin/iperf3",
+    "usr/bin/socat",
     "usr/bin/tcpdump",
     "usr/bin/lspci",
     "usr/bin/setpci",
