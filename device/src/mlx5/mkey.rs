@@ -159,6 +159,9 @@ pub const RESERVED_LKEY: u32 = 0x500;
 /// map 1 TiB in 4 KiB pages. An adapter's bound is the memory that the driver gave it.
 pub const MAX_STORED_OCTWORDS: u64 = 1 << 27;
 
+/// Page in front of what was written to a list from an offset on: no guest has memory there.
+const UNMAPPED: u64 = 1 << 63;
+
 /// `max_indirection` of the capabilities.
 const MAX_INDIRECTION: u32 = 4;
 
@@ -390,6 +393,9 @@ impl Mkeys {
         let capacity = u64::from(mkey.octwords);
         let first = offset.unwrap_or(0).min(capacity);
         let n = (bytes.len() as u64 / 16).min(capacity - first);
+        if n == 0 && offset.is_some() {
+            return Ok(());
+        }
         let bytes = &bytes[..n as usize * 16];
         let before = mkey.list.octwords();
         let after = if offset.is_none() {
@@ -406,7 +412,7 @@ impl Mkeys {
                     *list = Translation::Mtt(Vec::new());
                 }
                 if let Translation::Mtt(entries) = list {
-                    entries.resize(after as usize * 2, 0);
+                    entries.resize(after as usize * 2, UNMAPPED);
                     let place = entries.iter_mut().skip(first as usize * 2);
                     for (entry, bytes) in place.zip(bytes.chunks_exact(8)) {
                         *entry = be64(bytes);

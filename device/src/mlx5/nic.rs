@@ -454,6 +454,7 @@ impl Nic {
                     core.cqs
                         .timeout(&core.mem, &mut core.eqs, &mut core.timers, now, cqn);
                 }
+                TimerKey::Lro => eth::lro::timeout(&mut self.core),
                 TimerKey::Reset => {
                     if self.bar.nic_interface() == nic_interface::SW_RESET {
                         self.bar.health_syndrome = 0;

@@ -12,6 +12,8 @@ pub enum TimerKey {
     Qp(u32),
     /// Moderation timer of a CQ.
     Cq(u32),
+    /// The first of the packets being merged are to be delivered.
+    Lro,
     /// Software reset finishes.
     Reset,
 }

@@ -6,19 +6,24 @@
 
 pub mod checksum;
 pub mod headers;
+pub mod lro;
+mod packet;
+mod place;
 pub mod rq;
 pub mod rss;
 mod rx;
 pub mod segment;
 pub mod sq;
 pub mod steering;
+pub mod striding;
 pub mod tir;
 mod tx;
 
 #[cfg(test)]
 mod tests;
 
-pub use rx::{flush_rq, receive};
+pub use place::flush_rq;
+pub use rx::receive;
 pub use tx::{flush_sq, resume, run_sq};
 
 use std::collections::VecDeque;
@@ -30,6 +35,7 @@ use tir::{Loopback, Rqt, Tir, Tis};
 
 use super::core::NicFrame;
 use super::table::{Numbers, Table};
+use super::wqe::DataSeg;
 
 /// State of an SQ or RQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +141,10 @@ pub struct Eth {
     pub waiting: VecDeque<u32>,
     tx: tx::Scratch,
     rx: rx::Scratch,
+    /// What is being merged.
+    lro: lro::Sessions,
+    /// Scatter list of what is delivered without a frame arriving.
+    lro_segs: Vec<DataSeg>,
 }
 
 impl Eth {
@@ -157,6 +167,8 @@ impl Eth {
             waiting: VecDeque::new(),
             tx: tx::Scratch::default(),
             rx: rx::Scratch::default(),
+            lro: lro::Sessions::default(),
+            lro_segs: Vec::new(),
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Sq {
     pub pd: u32,
     /// `rlky`.
     pub reserved_lkey: bool,
+    /// UMR work requests are allowed (`reg_umr`).
+    pub reg_umr: bool,
     /// `user_index`.
     pub user_index: u32,
     /// Flushed WQEs get completions.

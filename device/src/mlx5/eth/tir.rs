@@ -2,6 +2,7 @@
 //! to, not what is done there.
 
 use super::headers::Headers;
+use super::lro::Rules;
 use super::rss::{Hash, Hasher};
 use crate::mlx5::table::Table;
 
@@ -62,6 +63,8 @@ pub struct Tir {
     pub transport_domain: u32,
     /// Which frames of this NIC itself it gets.
     pub loopback: Loopback,
+    /// Segments are merged.
+    pub merging: Option<Rules>,
 }
 
 impl Tir {

@@ -14,6 +14,7 @@ use super::{Fault, NO_USER_INDEX, QueueState, rx};
 use crate::mlx5::core::Core;
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
 use crate::mlx5::mkey::Rights;
+use crate::mlx5::qp::umr;
 use crate::mlx5::wqe::{SendData, opcode};
 
 /// Frames that one call of [`run_sq`] may make before it stops, counted after each WQE: what a guest
@@ -179,10 +180,21 @@ fn complete(core: &mut Core, sqn: u32, wqe_opcode: u8, index: u16, fault: Option
 fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> Result<(), Fault> {
     match wqe.ctrl.opcode() {
         opcode::NOP => return Ok(()),
-        opcode::SEND | opcode::LSO => {}
+        opcode::SEND | opcode::LSO | opcode::UMR => {}
         _ => return Err(Fault::OPERATION),
     }
     let sq = core.eth.sqs.get(sqn).ok_or(Fault::OPERATION)?;
+    if wqe.ctrl.opcode() == opcode::UMR {
+        if !sq.reg_umr {
+            return Err(Fault::OPERATION);
+        }
+        let who = sq.accessor(sqn);
+        let bytes = scratch.wqe.get(..wqe.len).unwrap_or_default();
+        return umr::execute(&core.mem, &mut core.mkeys, who, bytes).map_err(|error| Fault {
+            syndrome: error.syndrome(),
+            vendor: error.vendor_syndrome(),
+        });
+    }
     if sq.tisn.is_none() {
         return Err(Fault::OPERATION);
     }

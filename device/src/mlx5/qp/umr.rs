@@ -9,7 +9,7 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::mlx5::mkey::{Accessor, Mkeys, Rights};
-use crate::mlx5::payload::Memory;
+use crate::mlx5::payload::{GatherFault, Memory};
 use crate::mlx5::wqe::{self, DataSeg, SendData};
 
 /// UMR control segment (`mlx5_wqe_umr_ctrl_seg`), 48 bytes.
@@ -102,37 +102,26 @@ pub fn execute(
     }
     let octwords = usize::from(umr.xlt_octowords.get());
     if octwords != 0 {
-        let mut list = vec![0; octwords * 16];
-        if umr.flags & FLAG_INLINE != 0 {
-            let inline = bytes.get(128..).unwrap_or_default();
+        let fetched;
+        let list = if umr.flags & FLAG_INLINE != 0 {
             // The list is padded to a basic block, and so may be announced longer than it is.
-            let n = inline.len().min(list.len());
-            list.truncate(n);
-            list.copy_from_slice(&inline[..n]);
+            let inline = bytes.get(128..).unwrap_or_default();
+            inline.get(..octwords * 16).unwrap_or(inline)
         } else {
             let pointer = bytes.get(128..144).ok_or(WcError::LocalQpOp)?;
-            let segs = vec![DataSeg {
-                len: list.len() as u32,
-                ..DataSeg::receive(pointer)
-            }];
-            let data = SendData {
-                segs,
-                inline: Vec::new(),
-                len: list.len() as u64,
-            };
-            let memory = Memory { map, mkeys, who };
-            memory.read_range(&data, 0..data.len, &mut list).map_err(|fault| {
+            fetched = fetch_list(map, mkeys, who, pointer, octwords * 16).map_err(|fault| {
                 debug!(target: "mlx5::mkey", "UMR of mkey {index:#x}: list not read: {fault:?}");
                 WcError::LocalProtection
             })?;
-        }
+            &fetched
+        };
         let offset = if umr.flags & FLAG_TRANSLATION_OFFSET != 0 {
             Some(u64::from(umr.xlt_offset_47_16.get()) << 16 | u64::from(umr.xlt_offset.get()))
         } else {
             None
         };
         mkeys
-            .write_list(index, offset, &list)
+            .write_list(index, offset, list)
             .map_err(|_| WcError::MwBind)?;
     }
     let mkey = mkeys.table.get_mut(index).ok_or(WcError::MwBind)?;
@@ -178,6 +167,27 @@ pub fn execute(
         mkey.free = seg.status & STATUS_FREE != 0;
     }
     Ok(())
+}
+
+/// A list that is not in the WQE.
+fn fetch_list(
+    map: &Arc<MemoryMap>,
+    mkeys: &Mkeys,
+    who: Accessor,
+    pointer: &[u8],
+    len: usize,
+) -> Result<Vec<u8>, GatherFault> {
+    let mut list = vec![0; len];
+    let data = SendData {
+        segs: vec![DataSeg {
+            len: len as u32,
+            ..DataSeg::receive(pointer)
+        }],
+        inline: Vec::new(),
+        len: len as u64,
+    };
+    Memory { map, mkeys, who }.read_range(&data, 0..data.len, &mut list)?;
+    Ok(list)
 }
 
 fn segment<T: FromBytes>(bytes: &[u8], at: usize) -> Result<T, WcError> {

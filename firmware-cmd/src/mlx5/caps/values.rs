@@ -125,6 +125,8 @@ fn others<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_cq_moderation(true)
         .set_cq_period_start_from_cqe(true)
         .set_cq_period_mode_modify(true);
+    // Linux uses striding queues if small packets have as many strides as fit 256 KiB, which are fewer than 2^9.
+    caps.set_striding_rq(true).set_ext_stride_num_range(true);
     caps.set_end_pad(true);
     caps.set_fast_teardown(true).set_force_teardown(true);
     caps.set_driver_version(true);
@@ -152,7 +154,11 @@ fn ethernet<B: BytesMut>(caps: &mut EthernetCaps<B>) {
     caps.set_max_lso_cap(18);
     caps.set_rss_ind_tbl_cap(8);
     caps.set_self_lb_en_modifiable(true);
-    // Microseconds. Of no use without lro_cap, but FreeBSD looks through them all the same.
+    // Linux maps the buffers of striding queues with it.
+    caps.set_reg_umr_sq(true);
+    // Segments with PSH are merged and end the packet.
+    caps.set_lro_cap(true).set_lro_psh_flag(true);
+    // Microseconds. Linux looks for 32, FreeBSD takes the third.
     for (at, period) in [8, 16, 32, 1024].into_iter().enumerate() {
         caps.lro_timer_supported_periods_mut().set(at, period);
     }

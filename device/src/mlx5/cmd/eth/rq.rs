@@ -9,14 +9,15 @@ use super::{LOG_MAX_WQ_SIZE, buffer, context};
 use crate::mlx5::cmd::CmdError;
 use crate::mlx5::core::Core;
 use crate::mlx5::eth::rq::{Rq, Wqes};
-use crate::mlx5::eth::{QueueState, flush_rq};
+use crate::mlx5::eth::striding::{Strides, Striding};
+use crate::mlx5::eth::{QueueState, flush_rq, lro};
 use crate::mlx5::nic::Nic;
 use crate::mlx5::rq::{Order, ReceiveQueue};
 use crate::mlx5::srq::SrqKind;
 
 checks! {
     CreateRq {
-        KIND = 1, BadParam, "wq_type is neither linked list nor cyclic";
+        KIND = 1, BadParam, "wq_type is neither linked list nor cyclic, with strides or without";
         SIZE = 2, BadParam, "log_wq_sz or log_wq_stride out of range";
         FEATURE = 3, BadParam, "asks for a feature that is not offered";
         STATE = 4, BadParam, "initial state is not RST";
@@ -27,6 +28,7 @@ checks! {
         NO_COUNTER = 9, BadRes, "no such Q counter set";
         PAGES = 10, BadInpLen, "page list does not cover the queue";
         LIMIT = 11, Lim, "no more queues";
+        STRIDES = 12, BadParam, "log_wqe_num_of_strides out of range";
     }
     ModifyRq {
         MODIFY_NO_RQ = 1, BadRes, "no such RQ";
@@ -70,7 +72,7 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
         return Err(NO_COUNTER);
     }
     let wqes = match rqc.mem_rq_type() {
-        0 => Wqes::Own(own_wqes(core, rqc)?),
+        0 => own_wqes(core, rqc)?,
         1 => {
             let rmp = core
                 .srqs
@@ -86,7 +88,7 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
     // All were just seen to exist.
     let _ = core.cqs.table.hold(cqn);
     let _ = match wqes {
-        Wqes::Own(_) => core.resources.pds.hold(pd),
+        Wqes::Own(_) | Wqes::Striding(_) => core.resources.pds.hold(pd),
         Wqes::Rmp(rmpn) => core.srqs.hold(rmpn),
     };
     let rq = Rq {
@@ -107,13 +109,23 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
 }
 
 /// The receive queue of an RQ without RMP.
-fn own_wqes(core: &Core, rqc: Rqc<&[u8]>) -> Result<ReceiveQueue, CmdError> {
+fn own_wqes(core: &Core, rqc: Rqc<&[u8]>) -> Result<Wqes, CmdError> {
     let wq = rqc.wq();
-    let order = match wq.wq_type() {
-        0 => Order::LinkedList,
-        1 => Order::Cyclic,
+    let (order, striding) = match wq.wq_type() {
+        0 => (Order::LinkedList, false),
+        1 => (Order::Cyclic, false),
+        2 => (Order::LinkedList, true),
+        3 => (Order::Cyclic, true),
         _ => return Err(KIND),
     };
+    let strides = Strides::from_fields(
+        wq.log_wqe_num_of_strides(),
+        wq.log_wqe_stride_size(),
+        wq.two_byte_shift_en(),
+    );
+    if striding && strides.is_none() {
+        return Err(STRIDES);
+    }
     let (log_size, log_stride) = (wq.log_wq_sz(), wq.log_wq_stride());
     if log_size > LOG_MAX_WQ_SIZE {
         return Err(SIZE);
@@ -123,7 +135,7 @@ fn own_wqes(core: &Core, rqc: Rqc<&[u8]>) -> Result<ReceiveQueue, CmdError> {
         return Err(NO_PD);
     }
     let ring = buffer(wq, 1 << (log_size + log_stride)).map_err(|_| PAGES)?;
-    ReceiveQueue::new(
+    let queue = ReceiveQueue::new(
         ring,
         order,
         log_size,
@@ -131,7 +143,11 @@ fn own_wqes(core: &Core, rqc: Rqc<&[u8]>) -> Result<ReceiveQueue, CmdError> {
         wq.wq_signature(),
         wq.dbr_addr(),
     )
-    .ok_or(SIZE)
+    .ok_or(SIZE)?;
+    Ok(match strides {
+        Some(strides) if striding => Wqes::Striding(Striding::new(queue, strides)),
+        _ => Wqes::Own(queue),
+    })
 }
 
 fn has_counter_set(core: &Core, set: u8) -> bool {
@@ -165,14 +181,18 @@ pub(super) fn modify_rq(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         rq.strip_vlan = !rqc.vsd();
         Rqc::new(&mut rq.context).set_vsd(rqc.vsd());
     }
-    if next == QueueState::Error {
-        flush_rq(core, rqn);
-        return Ok(());
+    match next {
+        QueueState::Error => {
+            lro::deliver_queue(core, rqn);
+            flush_rq(core, rqn);
+        }
+        QueueState::Reset => {
+            rq.reset();
+            rq.state = next;
+            lro::drop_queue(core, rqn);
+        }
+        QueueState::Ready => rq.state = next,
     }
-    if let (QueueState::Reset, Wqes::Own(queue)) = (next, &mut rq.wqes) {
-        queue.reset();
-    }
-    rq.state = next;
     Ok(())
 }
 
@@ -183,9 +203,10 @@ pub(super) fn destroy_rq(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         return Err(BUSY);
     }
     let rq = core.eth.rqs.remove(rqn).ok_or(DESTROY_NO_RQ)?;
+    lro::drop_queue(core, rqn);
     core.cqs.table.release(rq.cqn);
     match rq.wqes {
-        Wqes::Own(_) => core.resources.pds.release(rq.pd),
+        Wqes::Own(_) | Wqes::Striding(_) => core.resources.pds.release(rq.pd),
         Wqes::Rmp(rmpn) => core.srqs.release(rmpn),
     }
     core.numbers.queue.free(rqn);
@@ -201,7 +222,7 @@ pub(super) fn query_rq(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Res
     let mut rqc = view.rqc_mut();
     rqc.as_bytes_mut().copy_from_slice(&rq.context);
     rqc.set_state(rq.state as u8);
-    if let Wqes::Own(queue) = &mut rq.wqes {
+    if let Some(queue) = rq.own_queue() {
         let (consumed, producer) = (queue.consumed(), queue.producer(&core.mem));
         rqc.wq_mut()
             .set_hw_counter(u32::from(consumed))

@@ -91,6 +91,7 @@ pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
         uar,
         pd,
         reserved_lkey: sqc.rlky(),
+        reg_umr: sqc.reg_umr(),
         user_index: sqc.user_index(),
         flush_in_error: sqc.flush_in_error_en(),
         ring,

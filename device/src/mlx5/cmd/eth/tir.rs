@@ -7,6 +7,7 @@ use rocinante_firmware_cmd::mlx5::eth::{
 };
 
 use crate::mlx5::cmd::CmdError;
+use crate::mlx5::eth::lro::{self, Rules};
 use crate::mlx5::eth::rss::Hasher;
 use crate::mlx5::eth::tir::{Disposition, Loopback, Rqt, Tir};
 use crate::mlx5::nic::Nic;
@@ -20,10 +21,12 @@ checks! {
         FUNCTION = 5, BadParam, "rx_hash_fn unknown";
         FEATURE = 6, BadParam, "tls_en is not offered";
         LIMIT = 7, Lim, "no more TIRs";
+        MERGE = 8, BadParam, "packet_merge_mask asks for more than LRO";
     }
     ModifyTir {
         MODIFY_NO_TIR = 1, BadRes, "no such TIR";
         MODIFY_FUNCTION = 2, BadParam, "rx_hash_fn unknown";
+        MODIFY_MERGE = 3, BadParam, "packet_merge_mask asks for more than LRO";
     }
     DestroyTir {
         DESTROY_NO_TIR = 1, BadRes, "no such TIR";
@@ -63,6 +66,20 @@ fn hasher(tirc: Tirc<&[u8]>) -> Option<Hasher> {
     )
 }
 
+/// What is to be merged. `None`: more than is offered.
+fn merging(tirc: Tirc<&[u8]>) -> Option<Option<Rules>> {
+    /// IPv4 and IPv6.
+    const LRO: u8 = 3;
+    let mask = tirc.packet_merge_mask();
+    (mask & !LRO == 0).then(|| {
+        Rules::from_fields(
+            mask,
+            tirc.lro_timeout_period_usecs(),
+            tirc.lro_max_ip_payload_size(),
+        )
+    })
+}
+
 pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
     let core = &mut nic.core;
     let tirc = CreateTirIn::new(input).tirc();
@@ -85,6 +102,7 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
         _ => {}
     }
     let loopback = Loopback::from_bits(tirc.self_lb_block());
+    let merging = merging(tirc).ok_or(MERGE)?;
     let tirn = core.eth.tir_numbers.alloc().ok_or(LIMIT)?;
     let _ = core.resources.transport_domains.hold(transport_domain);
     let _ = match disposition {
@@ -98,6 +116,7 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
             hasher,
             transport_domain,
             loopback,
+            merging,
         },
     );
     core.eth.count_loopback(Loopback::default(), loopback);
@@ -107,8 +126,22 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
 
 pub(super) fn modify_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     let view = ModifyTirIn::new(input);
-    let eth = &mut nic.core.eth;
+    let core = &mut nic.core;
+    if !core.eth.tirs.contains(view.tirn()) {
+        return Err(MODIFY_NO_TIR);
+    }
+    let merging = if view.bitmask().packet_merge() {
+        let merging = merging(view.tirc()).ok_or(MODIFY_MERGE)?;
+        lro::deliver_all(core);
+        Some(merging)
+    } else {
+        None
+    };
+    let eth = &mut core.eth;
     let tir = eth.tirs.get_mut(view.tirn()).ok_or(MODIFY_NO_TIR)?;
+    if let Some(merging) = merging {
+        tir.merging = merging;
+    }
     if view.bitmask().hash() {
         tir.hasher = hasher(view.tirc()).ok_or(MODIFY_FUNCTION)?;
     }
@@ -117,7 +150,6 @@ pub(super) fn modify_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         let before = std::mem::replace(&mut tir.loopback, loopback);
         eth.count_loopback(before, loopback);
     }
-    // Nothing is merged, whatever `packet_merge` says.
     Ok(())
 }
 
@@ -128,6 +160,9 @@ pub(super) fn destroy_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         return Err(TIR_BUSY);
     }
     let tir = core.eth.tirs.remove(tirn).ok_or(DESTROY_NO_TIR)?;
+    if tir.merging.is_some() {
+        lro::deliver_all(core);
+    }
     core.resources
         .transport_domains
         .release(tir.transport_domain);

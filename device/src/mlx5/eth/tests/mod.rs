@@ -2,10 +2,12 @@
 //! records in guest memory, frames carried from one NIC to the other by hand.
 
 mod hostile;
+mod lro;
 mod objects;
 mod offloads;
 mod receive;
 mod send;
+mod striding;
 
 use rocinante_dma::MemoryMap;
 use rocinante_firmware_cmd::mlx5::command::Input;

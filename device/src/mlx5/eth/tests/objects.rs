@@ -217,10 +217,20 @@ fn creation_is_refused_with_the_right_status() {
     );
     assert_eq!(
         try_rq(&|rq| {
-            rq.rqc_mut().wq_mut().set_wq_type(3);
+            rq.rqc_mut().wq_mut().set_wq_type(4);
         }),
         Status::BadParam
     );
+    for strides in [8, 9] {
+        assert_eq!(
+            try_rq(&|rq| {
+                let mut rqc = rq.rqc_mut();
+                let mut wq = rqc.wq_mut();
+                wq.set_wq_type(2).set_log_wqe_num_of_strides(strides);
+            }),
+            Status::BadParam
+        );
+    }
     assert_eq!(
         try_rq(&|rq| {
             rq.rqc_mut().wq_mut().set_log_wq_stride(3);
