@@ -43,7 +43,7 @@ pub struct Pair<'a> {
     pub guests: Vec<Guest>,
     /// Their NICs, as they name them.
     pub ends: Vec<Endpoint>,
-    processors: u32,
+    shape: GuestConfig,
     port: u16,
 }
 
@@ -55,12 +55,19 @@ impl<'a> Pair<'a> {
 
     /// The same with guests of `processors`.
     pub fn boot_with(lab: &'a Lab, fabric: &'a Emulated, processors: u32) -> Self {
+        let mut shape = GuestConfig::new("");
+        shape.processors = processors;
+        Self::boot_as(lab, fabric, shape)
+    }
+
+    /// The same with guests that are like `shape` but for their names and NICs.
+    pub fn boot_as(lab: &'a Lab, fabric: &'a Emulated, shape: GuestConfig) -> Self {
         let mut pair = Pair {
             lab,
             fabric,
             guests: Vec::new(),
             ends: Vec::new(),
-            processors,
+            shape,
             port: 20000,
         };
         let configs = [0, 1].map(|n| pair.config(n));
@@ -74,8 +81,8 @@ impl<'a> Pair<'a> {
 
     /// What guest `n` is booted with.
     pub fn config(&self, n: usize) -> GuestConfig {
-        let mut config = GuestConfig::new(["alice", "bob"][n]);
-        config.processors = self.processors;
+        let mut config = self.shape.clone();
+        config.name = ["alice", "bob"][n].to_owned();
         self.fabric.attach(n, config)
     }
 

@@ -5,13 +5,15 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rocinante_dma::MemoryMap;
 use rocinante_harness::driver::fabric::mac;
 use rocinante_harness::driver::vfio::Attached;
 use rocinante_harness::driver::{
-    Access, Completion, Connection, Data, Driver, Event, Function, GidEntry, Mtu, QpConfig,
-    RoceType, SendOp, SendWr, Service, mapped_gid,
+    Access, Completion, Connection, Data, Driver, Error, Event, Function, GidEntry, Mtu, Pages,
+    QpConfig, RoceType, SendOp, SendWr, Service, mapped_gid,
 };
 use rocinante_harness::serve::{NicSpec, Server, sockets_in};
 use rocinante_tests::pattern;
@@ -173,10 +175,182 @@ fn a_reset_over_the_socket() {
     function.reset().unwrap();
     let map = function.memory().clone();
     let iova = rocinante_harness::driver::vfio::MEMORY;
-    let pages = rocinante_harness::driver::Pages::new(map, iova, MEMORY);
+    let pages = Pages::new(map, iova, MEMORY);
     let driver = Driver::attach(function, pages).unwrap();
     let (_, pages) = driver.detach().unwrap();
     assert_eq!(pages.in_use(), 0);
+}
+
+/// A function that is lost after a number of stores, of which most are doorbells of commands.
+struct Cut {
+    function: Attached,
+    stores: u32,
+}
+
+impl Function for Cut {
+    fn load(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.function.load(offset, out)
+    }
+
+    fn store(&mut self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let Some(stores) = self.stores.checked_sub(1) else {
+            return Err(Error::Device("pulled".into()));
+        };
+        self.stores = stores;
+        self.function.store(offset, data)
+    }
+
+    fn memory(&self) -> &Arc<MemoryMap> {
+        self.function.memory()
+    }
+
+    fn bus_master(&mut self, enabled: bool) -> Result<(), Error> {
+        self.function.bus_master(enabled)
+    }
+
+    fn reset(&mut self) -> Result<(), Error> {
+        self.function.reset()
+    }
+
+    fn interrupt(&mut self) -> Option<u16> {
+        self.function.interrupt()
+    }
+
+    fn wait(&mut self) -> bool {
+        self.function.wait()
+    }
+}
+
+/// Attaches, makes some objects, and detaches.
+fn a_short_life(function: Cut, pages: Pages) -> Result<(), Error> {
+    let mut driver = Driver::attach(function, pages)?;
+    let (pd, cqn) = (driver.alloc_pd()?, driver.create_cq(4)?);
+    let buffer = driver.pages.alloc(10_000)?;
+    let mr = driver.reg_buffer(pd, buffer, Access::ALL)?;
+    let qpn = driver.create_qp(&QpConfig::new(Service::Rc, pd, cqn))?;
+    driver.to_init(qpn)?;
+    driver.destroy_qp(qpn)?;
+    driver.dereg_mr(mr)?;
+    driver.destroy_cq(cqn)?;
+    driver.dealloc_pd(pd)?;
+    driver.detach().map(|_| ())
+}
+
+/// Waits until NIC `n` holds nothing of its driver's any more, as after power-on.
+#[track_caller]
+fn wait_until_empty(server: &Server, n: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let inventory = server.inventory(n).unwrap();
+        if inventory.objects.is_empty() && inventory.pages == 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "still there: {inventory:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A monitor that goes in the middle of its driver's life, each time a little later, as when the device is unplugged.
+#[test]
+fn a_client_that_goes_at_any_point_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let specs = specs(folder.path());
+    let server = Server::start(&specs, None).unwrap();
+    let mut lived = None;
+    for stores in 0..200 {
+        let (function, pages) = Attached::connect(&specs[0].socket, 16 << 20).unwrap();
+        let life = a_short_life(Cut { function, stores }, pages);
+        wait_until_empty(&server, 0);
+        match life {
+            Ok(()) => {
+                lived = Some(stores);
+                break;
+            }
+            Err(error) => assert!(error.to_string().contains("pulled"), "{error}"),
+        }
+    }
+    let stores = lived.expect("200 stores are enough for a life");
+    assert!(stores > 20, "whole after {stores} stores");
+    server.stop().unwrap();
+}
+
+/// Two NICs with much under way in both directions; some of it has arrived.
+fn busy(specs: &[NicSpec]) -> [Node; 2] {
+    const LEN: usize = 24 << 20;
+    let mut nodes = [Node::attach(&specs[0], 0), Node::attach(&specs[1], 1)];
+    let qps = connect(&mut nodes);
+    let buffers = nodes.each_mut().map(|node| {
+        let buffer = node.driver.pages.zeroed(LEN as u64).unwrap();
+        let mr = node
+            .driver
+            .reg_buffer(node.pd, buffer, Access::ALL)
+            .unwrap();
+        (buffer, mr)
+    });
+    let half = LEN / 2;
+    for (n, node) in nodes.iter_mut().enumerate() {
+        // The lower halves are sent, the upper ones written.
+        let (own, (_, peer)) = (&buffers[n], &buffers[1 - n]);
+        node.driver.write(own.0.iova, &[0x5a; 4096]).unwrap();
+        let op = SendOp::Write {
+            va: peer.va + half as u64,
+            rkey: peer.key,
+        };
+        let gather = [own.1.sge(0, half as u32)];
+        for id in 0..4 {
+            let wr = SendWr::new(id, op.clone(), Data::Sges(&gather));
+            node.driver.post_send(qps[n], &wr).unwrap();
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for (node, (buffer, _)) in nodes.iter().zip(&buffers) {
+        let first = buffer.iova + half as u64;
+        while node.driver.read(first, 1).unwrap() != [0x5a] {
+            assert!(Instant::now() < deadline, "nothing arrives");
+        }
+    }
+    nodes
+}
+
+/// Either end of a busy connection is reset, loses its memory, or is unplugged. It holds nothing afterwards, and the other end
+/// goes on to serve.
+#[test]
+fn a_device_is_lost_in_traffic() {
+    let folder = tempfile::tempdir().unwrap();
+    let specs = specs(folder.path());
+    let server = Server::start(&specs, None).unwrap();
+    for victim in [0, 1] {
+        for way in ["reset", "memory", "unplugged"] {
+            println!("NIC {victim}: {way}");
+            let [a, b] = busy(&specs);
+            let (mut lost, other) = if victim == 0 { (a, b) } else { (b, a) };
+            match way {
+                "reset" => {
+                    lost.driver.function.reset().unwrap();
+                    // At once: who resets a device may free its memory.
+                    let inventory = server.inventory(victim).unwrap();
+                    assert!(inventory.objects.is_empty() && inventory.pages == 0);
+                }
+                "memory" => {
+                    let memory = rocinante_harness::driver::vfio::MEMORY;
+                    let client = lost.driver.function.client();
+                    client.dma_unmap(memory, MEMORY).unwrap();
+                }
+                _ => {}
+            }
+            drop(lost);
+            wait_until_empty(&server, victim);
+            // Its driver is alive and well.
+            let mut other = other;
+            let pd = other.driver.alloc_pd().unwrap();
+            other.driver.dealloc_pd(pd).unwrap();
+            drop(other);
+            wait_until_empty(&server, 1 - victim);
+            let mut nodes = [Node::attach(&specs[0], 0), Node::attach(&specs[1], 1)];
+            transfer(&mut nodes, 50_000);
+        }
+    }
+    server.stop().unwrap();
 }
 
 /// Every block of the capture is whole, and the RoCE packets are in it.
