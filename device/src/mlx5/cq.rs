@@ -43,8 +43,6 @@ pub struct Moderation {
 pub struct Cq {
     /// EQ that takes its completion events.
     pub eqn: u32,
-    /// UAR page of its doorbell.
-    pub uar: u32,
     /// The context as last written by the driver, for QUERY_CQ.
     pub context: [u8; 64],
     /// No overrun check (`oi`).
@@ -84,7 +82,6 @@ impl Cq {
     /// A new, unarmed queue.
     pub fn new(
         eqn: u32,
-        uar: u32,
         ring: CqRing,
         doorbell_record: u64,
         overrun_ignore: bool,
@@ -93,7 +90,6 @@ impl Cq {
     ) -> Cq {
         Cq {
             eqn,
-            uar,
             context,
             overrun_ignore,
             moderation,

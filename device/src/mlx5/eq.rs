@@ -124,8 +124,6 @@ pub struct Eq {
     pub log_size: u8,
     /// MSI-X vector.
     pub vector: u16,
-    /// UAR page of the doorbell.
-    pub uar: u32,
     /// Event types this queue takes, bit n of word n/64.
     pub event_mask: [u64; 4],
     /// The context as the driver gave it, for QUERY_EQ.
@@ -148,7 +146,6 @@ impl Eq {
         buffer: QueueBuffer,
         log_size: u8,
         vector: u16,
-        uar: u32,
         event_mask: [u64; 4],
         context: [u8; 64],
     ) -> Eq {
@@ -156,7 +153,6 @@ impl Eq {
             buffer,
             log_size,
             vector,
-            uar,
             event_mask,
             context,
             producer: 0,

@@ -118,12 +118,11 @@ pub fn create_cq(core: &mut Core, input: &[u8], output: &mut [u8]) -> Result<(),
         return Err(RECORD);
     }
     let cqn = core.numbers.cq.alloc().ok_or(LIMIT)?;
-    let _ = core.eqs.table.hold(eqn) && core.resources.uars.hold(uar);
+    let _ = core.eqs.table.hold(eqn);
     let mut context = [0; Cqc::SIZE];
     Cqc::new(&mut context).assign(&cqc);
     let cq = Cq::new(
         eqn,
-        uar,
         ring,
         cqc.dbr_addr(),
         cqc.oi(),
@@ -143,7 +142,6 @@ pub fn destroy_cq(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
     }
     let cq = core.cqs.table.remove(cqn).ok_or(DESTROY_NO_CQ)?;
     core.eqs.table.release(cq.eqn);
-    core.resources.uars.release(cq.uar);
     core.numbers.cq.free(cqn);
     Ok(())
 }

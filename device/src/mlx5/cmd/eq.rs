@@ -60,10 +60,9 @@ pub fn create_eq(core: &mut Core, input: &[u8], output: &mut [u8]) -> Result<(),
     let mut context = [0; Eqc::SIZE];
     Eqc::new(&mut context).assign(&eqc);
     let eqn = core.numbers.eq.alloc().ok_or(LIMIT)?;
-    let _ = core.resources.uars.hold(uar);
     core.eqs
         .table
-        .insert(eqn, Eq::new(buffer, log_size, vector, uar, mask, context));
+        .insert(eqn, Eq::new(buffer, log_size, vector, mask, context));
     CreateEqOut::new(output).set_eq_number(eqn as u8);
     Ok(())
 }
@@ -74,8 +73,7 @@ pub fn destroy_eq(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
     if core.eqs.table.refs(eqn) != 0 {
         return Err(BUSY);
     }
-    let eq = core.eqs.table.remove(eqn).ok_or(DESTROY_NO_EQ)?;
-    core.resources.uars.release(eq.uar);
+    core.eqs.table.remove(eqn).ok_or(DESTROY_NO_EQ)?;
     core.numbers.eq.free(eqn);
     Ok(())
 }

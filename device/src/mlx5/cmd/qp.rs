@@ -148,14 +148,12 @@ fn hold_fixed(core: &mut Core, qpc: &Qpc<&[u8]>) -> Result<(), CmdError> {
     if xrcd.is_some_and(|xrcd| !core.resources.xrcds.contains(xrcd)) {
         return Err(CREATE_XRCD);
     }
-    let _ = core.resources.uars.hold(qpc.uar_page());
     let _ = srqn.is_none_or(|srqn| core.srqs.hold(srqn));
     let _ = xrcd.is_none_or(|xrcd| core.resources.xrcds.hold(xrcd));
     Ok(())
 }
 
 fn release_fixed(core: &mut Core, qpc: &Qpc<&[u8]>) {
-    core.resources.uars.release(qpc.uar_page());
     if qpc.rq_type() == RQ_TYPE_SRQ {
         core.srqs.release(qpc.srqn_rmpn_xrqn());
     }

@@ -12,10 +12,7 @@ use crate::mlx5::table::{Numbers, Table};
 
 checks! {
     AllocUar { UAR_LIMIT = 1, Lim, "all UARs are in use"; }
-    DeallocUar {
-        NO_UAR = 1, BadRes, "no such UAR";
-        UAR_BUSY = 2, ResBusy, "the UAR is in use by a queue";
-    }
+    DeallocUar { NO_UAR = 1, BadRes, "no such UAR"; }
     AllocPd { PD_LIMIT = 1, Lim, "log_max_pd is reached"; }
     DeallocPd {
         NO_PD = 1, BadRes, "no such PD";
@@ -66,11 +63,15 @@ pub fn alloc_uar(core: &mut Core, output: &mut [u8]) -> Result<(), CmdError> {
     Ok(())
 }
 
-/// DEALLOC_UAR.
+/// DEALLOC_UAR. A queue that was made with it does not hold it: when a process ends, Linux frees the
+/// UARs first that the process had mapped, looks at no status, and destroys the queues after
+/// (`mlx5_ib_mmap_free`).
 pub fn dealloc_uar(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
     let r = &mut core.resources;
     let uar = DeallocUarIn::new(input).uar();
-    dealloc(&mut r.uars, &mut r.uar_numbers, uar, NO_UAR, UAR_BUSY)
+    r.uars.remove(uar).ok_or(NO_UAR)?;
+    r.uar_numbers.free(uar);
+    Ok(())
 }
 
 /// ALLOC_PD.

@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod headers;
+pub mod loopback;
 pub mod lro;
 mod packet;
 mod place;
@@ -28,10 +29,11 @@ pub use tx::{flush_sq, resume, run_sq};
 
 use std::collections::VecDeque;
 
+use loopback::Loops;
 use rq::Rq;
 use sq::Sq;
 use steering::Steering;
-use tir::{Loopback, Rqt, Tir, Tis};
+use tir::{Rqt, Tir, Tis};
 
 use super::core::NicFrame;
 use super::table::{Numbers, Table};
@@ -133,8 +135,8 @@ pub struct Eth {
     pub steering: Steering,
     /// Dropped frames.
     pub discards: Discards,
-    /// How many TIRs get frames to its own addresses back, and to groups.
-    loopback_tirs: (usize, usize),
+    /// Which of its own frames TIRs want.
+    pub loops: Loops,
     /// Frames on their way back.
     looped: VecDeque<NicFrame>,
     /// Send queues that stopped with work left.
@@ -162,7 +164,7 @@ impl Eth {
             tis_numbers: Numbers::new(1, 1 << 12),
             steering: Steering::default(),
             discards: Discards::default(),
-            loopback_tirs: (0, 0),
+            loops: Loops::default(),
             looped: VecDeque::new(),
             waiting: VecDeque::new(),
             tx: tx::Scratch::default(),
@@ -170,15 +172,6 @@ impl Eth {
             lro: lro::Sessions::default(),
             lro_segs: Vec::new(),
         }
-    }
-
-    /// The loopback of a TIR changed.
-    pub fn count_loopback(&mut self, before: Loopback, after: Loopback) {
-        let (unicast, multicast) = self.loopback_tirs;
-        self.loopback_tirs = (
-            unicast + usize::from(after.unicast) - usize::from(before.unicast),
-            multicast + usize::from(after.multicast) - usize::from(before.multicast),
-        );
     }
 }
 

@@ -23,15 +23,15 @@ pub(super) struct Scratch {
 
 /// Receives a frame that is no RoCE frame for this NIC.
 pub fn receive(core: &mut Core, frame: &NicFrame) {
-    accept(core, frame, false);
+    accept(core, frame, None);
 }
 
-/// Receives a frame that this NIC sent to itself.
-pub(super) fn receive_looped(core: &mut Core, frame: &NicFrame) {
-    accept(core, frame, true);
+/// Takes a frame that a send queue of the transport domain `domain` sent, if there is anyone here to take it.
+pub(super) fn receive_looped(core: &mut Core, frame: &NicFrame, domain: u32) {
+    accept(core, frame, Some(domain));
 }
 
-fn accept(core: &mut Core, frame: &NicFrame, looped: bool) {
+fn accept(core: &mut Core, frame: &NicFrame, looped: Option<u32>) {
     if !core.bus_master {
         return;
     }
@@ -71,14 +71,26 @@ fn accept(core: &mut Core, frame: &NicFrame, looped: bool) {
         return;
     };
     let mut packet = Packet::new(head, rest, headers);
-    core.port.counters.received.count(&packet.headers.dmac, len);
+    if looped.is_none() {
+        core.port.counters.received.count(&packet.headers.dmac, len);
+    }
     let mut scratch = std::mem::take(&mut core.eth.rx);
     scratch.deliveries.clear();
-    if !core
+    let matched = core
         .eth
         .steering
-        .classify(&packet.headers.key(), len, &mut scratch.deliveries)
-    {
+        .classify(&packet.headers.key(), len, &mut scratch.deliveries);
+    if let Some(domain) = looped {
+        let group = packet.headers.dmac[0] & 1 != 0;
+        let tirs = &core.eth.tirs;
+        scratch.deliveries.retain(|delivery| {
+            tirs.get(delivery.tirn)
+                .is_some_and(|tir| tir.takes_looped(domain, group))
+        });
+        if !scratch.deliveries.is_empty() {
+            core.vport_counters.local_loopback.count(len);
+        }
+    } else if !matched {
         core.eth.discards.nic_receive_steering_discard += 1;
     }
     if !scratch.deliveries.is_empty() {
@@ -94,13 +106,6 @@ fn accept(core: &mut Core, frame: &NicFrame, looped: bool) {
         let Some(tir) = core.eth.tirs.get(delivery.tirn) else {
             continue;
         };
-        let wanted = match packet.headers.dmac[0] & 1 {
-            0 => tir.loopback.unicast,
-            _ => tir.loopback.multicast,
-        };
-        if looped && !wanted {
-            continue;
-        }
         if let Some((rqn, hash)) = tir.select(&packet.headers, &core.eth.rqts) {
             let merging = tir.merging;
             deliver(

@@ -23,8 +23,6 @@ pub struct Sq {
     pub cqn: u32,
     /// TIS; `None` for a queue that cannot send to the wire (Linux' internal operations).
     pub tisn: Option<u32>,
-    /// UAR page of its doorbell.
-    pub uar: u32,
     /// Protection domain.
     pub pd: u32,
     /// `rlky`.

@@ -2,6 +2,7 @@
 //! to, not what is done there.
 
 use super::headers::Headers;
+use super::loopback::Loopback;
 use super::lro::Rules;
 use super::rss::{Hash, Hasher};
 use crate::mlx5::table::Table;
@@ -33,26 +34,6 @@ pub enum Disposition {
     Indirect(u32),
 }
 
-/// `self_lb_block`. The name says the opposite of what both kernel drivers mean: Linux sets a bit to
-/// let frames come back (`mlx5e_refresh_tirs`, `MLX5_QP_FLAG_TIR_ALLOW_SELF_LB_UC`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loopback {
-    /// Bit 0: frames to one of its own addresses.
-    pub unicast: bool,
-    /// Bit 1: frames to groups.
-    pub multicast: bool,
-}
-
-impl Loopback {
-    /// From the field.
-    pub fn from_bits(bits: u8) -> Loopback {
-        Loopback {
-            unicast: bits & 1 != 0,
-            multicast: bits & 2 != 0,
-        }
-    }
-}
-
 /// Transport interface, receive.
 pub struct Tir {
     /// Where packets go.
@@ -61,13 +42,19 @@ pub struct Tir {
     pub hasher: Hasher,
     /// Transport domain.
     pub transport_domain: u32,
-    /// Which frames of this NIC itself it gets.
+    /// Which frames of its own transport domain come back to it.
     pub loopback: Loopback,
     /// Segments are merged.
     pub merging: Option<Rules>,
 }
 
 impl Tir {
+    /// Whether it gets a frame, to a group or not, that a send queue of `domain` sent.
+    #[inline]
+    pub fn takes_looped(&self, domain: u32, group: bool) -> bool {
+        self.transport_domain != domain || self.loopback.wants(group)
+    }
+
     /// The RQ and the hash of a packet.
     #[inline]
     pub fn select(&self, headers: &Headers, rqts: &Table<Rqt>) -> Option<(u32, Hash)> {

@@ -63,9 +63,17 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
         }
     }
     core.eth.tx = scratch;
+    let domain = domain(core, sqn);
     while let Some(frame) = core.eth.looped.pop_front() {
-        rx::receive_looped(core, &frame);
+        rx::receive_looped(core, &frame, domain);
     }
+}
+
+/// The transport domain of a send queue; 0, which is none, for one that makes no frames.
+fn domain(core: &Core, sqn: u32) -> u32 {
+    let sq = core.eth.sqs.get(sqn);
+    let tis = sq.and_then(|sq| core.eth.tiss.get(sq.tisn?));
+    tis.map_or(0, |tis| tis.transport_domain)
 }
 
 /// Goes on with a send queue that stopped. To be called when the frames made so far are gone. False
@@ -224,11 +232,20 @@ fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> R
             )
             .map_err(|_| Fault::PROTECTION)?;
     }
-    send(core, &request, &scratch.data.inline, &scratch.pieces)
+    let domain = domain(core, sqn);
+    send(
+        core,
+        domain,
+        &request,
+        &scratch.data.inline,
+        &scratch.pieces,
+    )
 }
 
+/// Makes and sends the frames of a request of a send queue of the transport domain `domain`.
 fn send(
     core: &mut Core,
+    domain: u32,
     request: &SendRequest<'_>,
     inline: &[u8],
     pieces: &[(u64, u64)],
@@ -244,8 +261,8 @@ fn send(
         ..
     } = core;
     let data = Data::new(mem, inline, pieces);
-    let loop_unicast = eth.loopback_tirs.0 > 0 && !vport.disable_uc_local_lb;
-    let loop_multicast = eth.loopback_tirs.1 > 0 && !vport.disable_mc_local_lb;
+    let loop_unicast = !vport.disable_uc_local_lb && eth.loops.any(domain, false);
+    let loop_multicast = !vport.disable_mc_local_lb && eth.loops.any(domain, true);
     let emit = |buf: Buf, headers: &Headers| {
         let len = buf.len();
         let group = headers.dmac[0] & 1 != 0;
@@ -257,13 +274,13 @@ fn send(
         .count(len);
         let to = MacAddr::from(headers.dmac);
         let own = || vport.permanent == to || vport.uc_list.contains(&to);
-        if group && loop_multicast {
-            vport_counters.local_loopback.count(len);
+        let looped = if group { loop_multicast } else { loop_unicast };
+        if looped {
+            if !group && own() {
+                eth.looped.push_back(Frame::from_buf(buf));
+                return;
+            }
             eth.looped.push_back(Frame::from_buf(buf.duplicate()));
-        } else if !group && loop_unicast && own() {
-            vport_counters.local_loopback.count(len);
-            eth.looped.push_back(Frame::from_buf(buf));
-            return;
         }
         port.counters.transmitted.count(&headers.dmac, len);
         out.wire.push_back(Frame::from_buf(buf));

@@ -79,7 +79,6 @@ pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
     // All were just seen to exist.
     let _ = core.cqs.table.hold(cqn);
     let _ = core.resources.pds.hold(pd);
-    let _ = core.resources.uars.hold(uar);
     if let Some(tisn) = tisn {
         let _ = core.eth.tiss.hold(tisn);
     }
@@ -88,7 +87,6 @@ pub(super) fn create_sq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
         state: QueueState::Reset,
         cqn,
         tisn,
-        uar,
         pd,
         reserved_lkey: sqc.rlky(),
         reg_umr: sqc.reg_umr(),
@@ -134,7 +132,6 @@ pub(super) fn destroy_sq(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     let sq = core.eth.sqs.remove(sqn).ok_or(DESTROY_NO_SQ)?;
     core.cqs.table.release(sq.cqn);
     core.resources.pds.release(sq.pd);
-    core.resources.uars.release(sq.uar);
     if let Some(tisn) = sq.tisn {
         core.eth.tiss.release(tisn);
     }

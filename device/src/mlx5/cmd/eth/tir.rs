@@ -7,9 +7,10 @@ use rocinante_firmware_cmd::mlx5::eth::{
 };
 
 use crate::mlx5::cmd::CmdError;
+use crate::mlx5::eth::loopback::Loopback;
 use crate::mlx5::eth::lro::{self, Rules};
 use crate::mlx5::eth::rss::Hasher;
-use crate::mlx5::eth::tir::{Disposition, Loopback, Rqt, Tir};
+use crate::mlx5::eth::tir::{Disposition, Rqt, Tir};
 use crate::mlx5::nic::Nic;
 
 checks! {
@@ -109,17 +110,15 @@ pub(super) fn create_tir(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resu
         Disposition::Direct(rqn) => core.eth.rqs.hold(rqn),
         Disposition::Indirect(rqtn) => core.eth.rqts.hold(rqtn),
     };
-    core.eth.tirs.insert(
-        tirn,
-        Tir {
-            disposition,
-            hasher,
-            transport_domain,
-            loopback,
-            merging,
-        },
-    );
-    core.eth.count_loopback(Loopback::default(), loopback);
+    let tir = Tir {
+        disposition,
+        hasher,
+        transport_domain,
+        loopback,
+        merging,
+    };
+    core.eth.loops.add(&tir);
+    core.eth.tirs.insert(tirn, tir);
     CreateTirOut::new(output).set_tirn(tirn);
     Ok(())
 }
@@ -148,7 +147,7 @@ pub(super) fn modify_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     if view.bitmask().self_lb_en() {
         let loopback = Loopback::from_bits(view.tirc().self_lb_block());
         let before = std::mem::replace(&mut tir.loopback, loopback);
-        eth.count_loopback(before, loopback);
+        eth.loops.changed(before, loopback);
     }
     Ok(())
 }
@@ -166,7 +165,7 @@ pub(super) fn destroy_tir(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     core.resources
         .transport_domains
         .release(tir.transport_domain);
-    core.eth.count_loopback(tir.loopback, Loopback::default());
+    core.eth.loops.remove(&tir);
     match tir.disposition {
         Disposition::Direct(rqn) => core.eth.rqs.release(rqn),
         Disposition::Indirect(rqtn) => core.eth.rqts.release(rqtn),

@@ -66,21 +66,27 @@ fn what_is_in_use_is_busy() {
     let eqn = driver.eq(uar, 0, 0);
     let cqn = driver.cq(cq_uar, eqn);
     assert_eq!(
-        driver.refused(&by_number(Opcode::DeallocUar, uar)),
-        (Status::ResBusy, 2)
-    );
-    assert_eq!(
-        driver.refused(&by_number(Opcode::DeallocUar, cq_uar)),
-        (Status::ResBusy, 2)
-    );
-    assert_eq!(
         driver.refused(&by_number(Opcode::DestroyEq, eqn)),
         (Status::ResBusy, 2)
     );
     driver.ok(&by_number(Opcode::DestroyCq, cqn));
-    driver.ok(&by_number(Opcode::DeallocUar, cq_uar));
     driver.ok(&by_number(Opcode::DestroyEq, eqn));
+}
+
+#[test]
+fn a_uar_goes_before_the_queues_that_were_made_with_it() {
+    let mut driver = Driver::initialized();
+    let (uar, cq_uar) = (driver.uar(), driver.uar());
+    let eqn = driver.eq(uar, 0, 0);
+    let cqn = driver.cq(cq_uar, eqn);
+    driver.ok(&by_number(Opcode::DeallocUar, cq_uar));
+    assert_eq!(
+        driver.refused(&by_number(Opcode::DeallocUar, cq_uar)),
+        (Status::BadRes, 1)
+    );
+    driver.ok(&by_number(Opcode::DestroyCq, cqn));
     driver.ok(&by_number(Opcode::DeallocUar, uar));
+    driver.ok(&by_number(Opcode::DestroyEq, eqn));
 }
 
 #[test]

@@ -60,7 +60,6 @@ fn objects_in_use_stay_and_all_goes_in_order() {
         by_number(Opcode::DestroyCq, sq.cq.cqn),
         by_number(Opcode::DestroyCq, rq.cq.cqn),
         by_number(Opcode::DeallocPd, host.pd),
-        by_number(Opcode::DeallocUar, host.uar),
         by_number(Opcode::DeallocTransportDomain, host.td),
         destroy_table(low),
         destroy_table(high),
