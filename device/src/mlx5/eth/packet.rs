@@ -122,14 +122,29 @@ impl<'a> Packet<'a> {
             (true, Some(front), Some(back)) => (front, back),
             _ => (self.head, &[][..]),
         };
-        Parts([front, back, self.rest])
+        Parts([front, back, self.rest, &[]])
+    }
+
+    /// Frame check sequence as it was on the cable (IEEE 802.3, 3.2.9): of the whole frame, whatever
+    /// is taken out of it afterwards.
+    pub fn check_sequence(&self) -> [u8; 4] {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(self.head);
+        crc.update(self.rest);
+        crc.finalize().to_le_bytes()
     }
 }
 
-/// Bytes in up to three places.
-pub(super) struct Parts<'a>([&'a [u8]; 3]);
+/// Bytes in up to four places.
+pub(super) struct Parts<'a>([&'a [u8]; 4]);
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    /// The same with `tail` behind it.
+    pub fn with_tail(self, tail: &'a [u8]) -> Parts<'a> {
+        let [front, back, rest, _] = self.0;
+        Parts([front, back, rest, tail])
+    }
+
     /// Appends the bytes `start..end`, as far as there are any.
     pub fn append_to(&self, start: usize, end: usize, out: &mut Vec<u8>) {
         let mut at = 0;

@@ -31,6 +31,8 @@ pub struct Rq {
     pub user_index: u32,
     /// Customer VLAN tags are taken out of the frame (`vsd` is 0).
     pub strip_vlan: bool,
+    /// The frame check sequence is received too.
+    pub scatter_fcs: bool,
     /// Flushed WQEs get completions.
     pub flush_in_error: bool,
     /// Q counter set, 0 for none.

@@ -152,6 +152,11 @@ fn deliver(
         report.check_sum = checks.sum;
         report.good |= u8::from(checks.l3_ok) << 1 | u8::from(checks.l4_ok) << 2;
     }
+    if rq.scatter_fcs {
+        let fcs = packet.check_sequence();
+        let bytes = packet.bytes(tag.is_some()).with_tail(&fcs);
+        return place(core, rqn, &report, &bytes, segs);
+    }
     if let Some(rules) = merging
         && lro::merge(core, rqn, packet, &report, rules, segs)
     {

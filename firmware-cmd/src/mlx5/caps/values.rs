@@ -153,7 +153,7 @@ fn ethernet<B: BytesMut>(caps: &mut EthernetCaps<B>) {
     caps.set_wqe_inline_mode(INLINE_NOT_REQUIRED);
     caps.set_max_lso_cap(18);
     caps.set_rss_ind_tbl_cap(8);
-    caps.set_self_lb_en_modifiable(true);
+    caps.set_self_lb_en_modifiable(true).set_scatter_fcs(true);
     // Linux maps the buffers of striding queues with it.
     caps.set_reg_umr_sq(true);
     // Segments with PSH are merged and end the packet.

@@ -34,8 +34,7 @@ checks! {
         MODIFY_NO_RQ = 1, BadRes, "no such RQ";
         MODIFY_FROM = 2, BadResState, "rq_state is not the state it is in";
         MODIFY_TO = 3, BadResState, "no such transition";
-        MODIFY_FCS = 4, BadParam, "scatter_fcs is not offered";
-        MODIFY_NO_COUNTER = 5, BadRes, "no such Q counter set";
+        MODIFY_NO_COUNTER = 4, BadRes, "no such Q counter set";
     }
     DestroyRq {
         DESTROY_NO_RQ = 1, BadRes, "no such RQ";
@@ -57,7 +56,7 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
     let core = &mut nic.core;
     let rqc = CreateRqIn::new(input).rqc();
     let wq = rqc.wq();
-    if rqc.hairpin() || rqc.scatter_fcs() || wq.wq_umem_valid() || wq.dbr_umem_valid() {
+    if rqc.hairpin() || wq.wq_umem_valid() || wq.dbr_umem_valid() {
         return Err(FEATURE);
     }
     if rqc.state() != QueueState::Reset as u8 {
@@ -99,6 +98,7 @@ pub(super) fn create_rq(nic: &mut Nic, input: &[u8], output: &mut [u8]) -> Resul
         reserved_lkey: rqc.rlky(),
         user_index: rqc.user_index(),
         strip_vlan: !rqc.vsd(),
+        scatter_fcs: rqc.scatter_fcs(),
         flush_in_error: rqc.flush_in_error_en(),
         counter_set,
         wqes,
@@ -167,9 +167,6 @@ pub(super) fn modify_rq(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     if !rq.state.may_become(next) {
         return Err(MODIFY_TO);
     }
-    if select & bitmask::SCATTER_FCS != 0 && rqc.scatter_fcs() {
-        return Err(MODIFY_FCS);
-    }
     if select & bitmask::COUNTER_SET_ID != 0 {
         if !has_set {
             return Err(MODIFY_NO_COUNTER);
@@ -180,6 +177,10 @@ pub(super) fn modify_rq(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
     if select & bitmask::VSD != 0 {
         rq.strip_vlan = !rqc.vsd();
         Rqc::new(&mut rq.context).set_vsd(rqc.vsd());
+    }
+    if select & bitmask::SCATTER_FCS != 0 {
+        rq.scatter_fcs = rqc.scatter_fcs();
+        Rqc::new(&mut rq.context).set_scatter_fcs(rqc.scatter_fcs());
     }
     match next {
         QueueState::Error => {

@@ -1,6 +1,7 @@
 //! Ethernet from end to end, driven as a driver does: objects made by commands, WQEs and doorbell
 //! records in guest memory, frames carried from one NIC to the other by hand.
 
+mod completion;
 mod hostile;
 mod loopback;
 mod lro;

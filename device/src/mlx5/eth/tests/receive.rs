@@ -409,3 +409,135 @@ fn a_frame_that_nobody_wants_is_counted() {
     host.receive(&pattern(60));
     assert_eq!(host.nic.core.eth.discards.nic_receive_steering_discard, 1);
 }
+<<<<<<< ours
+=======
+
+#[test]
+fn a_frame_comes_back_only_where_the_driver_said_so() {
+    let mut host = Host::new(1);
+    let mut sq = host.sq();
+    let mut rq = host.rq(false);
+    host.fill(&rq, BUFFER);
+    let tirn = host.tir(Disposition::Direct(rq.rqn));
+    host.all_to(&[tirn]);
+    let mut frame = checked(ipv4(None, protocol::UDP, (9, 9), &pattern(40)));
+    let mut modify = input(Opcode::ModifyTir, 0, ModifyTirIn::SIZE);
+    let mut view = ModifyTirIn::new(&mut modify);
+    view.set_tirn(tirn).bitmask_mut().set_self_lb_en(true);
+    // Destination, self_lb_block if it is set, whether it comes back, whether it goes out.
+    let cases = [
+        ([2, 0, 0, 0, 0, 1], None, false, true),
+        ([2, 0, 0, 0, 0, 1], Some(1), true, false),
+        ([2, 0, 0, 0, 0, 2], Some(3), false, true),
+        ([1, 0, 0x5e, 0, 0, 1], Some(3), true, true),
+        ([1, 0, 0x5e, 0, 0, 1], Some(1), false, true),
+        ([2, 0, 0, 0, 0, 1], Some(2), false, true),
+    ];
+    for (dmac, bits, comes_back, goes_out) in cases {
+        if let Some(bits) = bits {
+            ModifyTirIn::new(&mut modify)
+                .tirc_mut()
+                .set_self_lb_block(bits);
+            host.ok(&modify);
+        }
+        frame[..6].copy_from_slice(&dmac);
+        let mut segments = eth_seg(0, 0, &[]);
+        segments.extend(host.data_seg(&frame));
+        host.post(&mut sq, opcode::SEND, true, &segments);
+        host.ring_doorbell(&sq);
+        assert!(host.poll(&mut sq.cq).is_some());
+        let received = host.poll(&mut rq.cq).map(|cqe| be32(&cqe, 0x2c) as usize);
+        assert_eq!(
+            received,
+            comes_back.then_some(frame.len()),
+            "{dmac:?} {bits:?}"
+        );
+        assert_eq!(
+            host.frames().len(),
+            usize::from(goes_out),
+            "{dmac:?} {bits:?}"
+        );
+    }
+}
+
+/// Bit by bit, as IEEE 802.3 describes it.
+fn slow_fcs(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        }
+    }
+    (!crc).to_le_bytes()
+}
+
+#[test]
+fn the_frame_check_sequence_is_received_where_the_driver_wants_it() {
+    let mut host = Host::new(1);
+    let mut rq = host.receiver(false);
+    let frame = checked(ipv4(
+        Some((ETHERTYPE_CVLAN, 5)),
+        protocol::TCP,
+        (5, 6),
+        &pattern(100),
+    ));
+    let mut modify = modify_rq(rq.rqn, 1, 1);
+    let mut view = ModifyRqIn::new(&mut modify);
+    view.set_modify_bitmask(4).rqc_mut().set_scatter_fcs(true);
+    host.ok(&modify);
+    host.receive(&frame);
+    let cqe = host.poll(&mut rq.cq).expect("a completion");
+    assert_eq!(be32(&cqe, 0x2c) as usize, frame.len());
+    let untagged = [&frame[..12], &frame[16..]].concat();
+    let with_fcs = [&untagged[..], &slow_fcs(&frame)].concat();
+    assert_eq!(host.read(rq.buffers[0], with_fcs.len()), with_fcs);
+    assert_eq!((be16(&cqe, 0x14), cqe[0x1c]), (slow_sum(&frame[18..]), 7));
+    let query = QueryRqOut::new(&host.ok(&by_number(Opcode::QueryRq, rq.rqn))[..])
+        .rqc()
+        .scatter_fcs();
+    assert!(query);
+    ModifyRqIn::new(&mut modify)
+        .rqc_mut()
+        .set_scatter_fcs(false);
+    host.ok(&modify);
+    host.receive(&frame);
+    let cqe = host.poll(&mut rq.cq).expect("a completion");
+    assert_eq!(be32(&cqe, 0x2c) as usize, frame.len() - 4);
+}
+
+#[test]
+fn extension_headers_and_fragments_are_summed_and_judged() {
+    let mut host = Host::new(1);
+    let mut rq = host.receiver(false);
+    // Hop-by-hop and destination options in front of UDP.
+    let inner = ipv6(protocol::UDP, (5, 6), &pattern(77));
+    let mut extended = inner[..54].to_vec();
+    extended[20] = protocol::HOP_BY_HOP;
+    extended.extend([protocol::DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0]);
+    extended.extend([protocol::UDP, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    extended.extend(&inner[54..]);
+    let payload = (extended.len() - 54) as u16;
+    extended[18..20].copy_from_slice(&payload.to_be_bytes());
+    let extended = checked(extended);
+    let mut damaged = extended.clone();
+    damaged[100] ^= 1;
+    // A fragment header: no ports, no checksum to judge.
+    let mut fragment = inner[..54].to_vec();
+    fragment[20] = protocol::FRAGMENT;
+    fragment.extend([protocol::UDP, 0, 0, 1, 0, 0, 0, 9]);
+    fragment.extend(&inner[54..]);
+    let payload = (fragment.len() - 54) as u16;
+    fragment[18..20].copy_from_slice(&payload.to_be_bytes());
+    for (what, frame, good, l4) in [
+        ("extended", &extended, 7, 2),
+        ("damaged", &damaged, 3, 2),
+        ("fragment", &fragment, 3, 0),
+    ] {
+        host.receive(frame);
+        let cqe = host.poll(&mut rq.cq).expect("a completion");
+        assert_eq!((cqe[0x1c], cqe[0x1d] >> 4), (good, l4), "{what}");
+        assert_eq!(be16(&cqe, 0x14), slow_sum(&frame[14..]), "{what}");
+    }
+}
+>>>>>>> theirs
