@@ -409,56 +409,6 @@ fn a_frame_that_nobody_wants_is_counted() {
     host.receive(&pattern(60));
     assert_eq!(host.nic.core.eth.discards.nic_receive_steering_discard, 1);
 }
-<<<<<<< ours
-=======
-
-#[test]
-fn a_frame_comes_back_only_where_the_driver_said_so() {
-    let mut host = Host::new(1);
-    let mut sq = host.sq();
-    let mut rq = host.rq(false);
-    host.fill(&rq, BUFFER);
-    let tirn = host.tir(Disposition::Direct(rq.rqn));
-    host.all_to(&[tirn]);
-    let mut frame = checked(ipv4(None, protocol::UDP, (9, 9), &pattern(40)));
-    let mut modify = input(Opcode::ModifyTir, 0, ModifyTirIn::SIZE);
-    let mut view = ModifyTirIn::new(&mut modify);
-    view.set_tirn(tirn).bitmask_mut().set_self_lb_en(true);
-    // Destination, self_lb_block if it is set, whether it comes back, whether it goes out.
-    let cases = [
-        ([2, 0, 0, 0, 0, 1], None, false, true),
-        ([2, 0, 0, 0, 0, 1], Some(1), true, false),
-        ([2, 0, 0, 0, 0, 2], Some(3), false, true),
-        ([1, 0, 0x5e, 0, 0, 1], Some(3), true, true),
-        ([1, 0, 0x5e, 0, 0, 1], Some(1), false, true),
-        ([2, 0, 0, 0, 0, 1], Some(2), false, true),
-    ];
-    for (dmac, bits, comes_back, goes_out) in cases {
-        if let Some(bits) = bits {
-            ModifyTirIn::new(&mut modify)
-                .tirc_mut()
-                .set_self_lb_block(bits);
-            host.ok(&modify);
-        }
-        frame[..6].copy_from_slice(&dmac);
-        let mut segments = eth_seg(0, 0, &[]);
-        segments.extend(host.data_seg(&frame));
-        host.post(&mut sq, opcode::SEND, true, &segments);
-        host.ring_doorbell(&sq);
-        assert!(host.poll(&mut sq.cq).is_some());
-        let received = host.poll(&mut rq.cq).map(|cqe| be32(&cqe, 0x2c) as usize);
-        assert_eq!(
-            received,
-            comes_back.then_some(frame.len()),
-            "{dmac:?} {bits:?}"
-        );
-        assert_eq!(
-            host.frames().len(),
-            usize::from(goes_out),
-            "{dmac:?} {bits:?}"
-        );
-    }
-}
 
 /// Bit by bit, as IEEE 802.3 describes it.
 fn slow_fcs(bytes: &[u8]) -> [u8; 4] {
@@ -540,4 +490,3 @@ fn extension_headers_and_fragments_are_summed_and_judged() {
         assert_eq!(be16(&cqe, 0x14), slow_sum(&frame[14..]), "{what}");
     }
 }
->>>>>>> theirs
