@@ -28,6 +28,7 @@ pub enum EventType {
     PortChange = 0x09,
     Command = 0x0a,
     PageRequest = 0x0b,
+    NicVportChange = 0x0d,
     WqInvalidRequest = 0x10,
     WqAccessError = 0x11,
     SrqCatastrophic = 0x12,
@@ -101,6 +102,16 @@ impl Eqe {
     /// Port 1 went up (sub-type 4) or down (1); the port is in the high nibble of byte 0x28.
     pub fn port_change(up: bool) -> Eqe {
         Eqe::new(EventType::PortChange, if up { 4 } else { 1 }).with_word(0x28, 1 << 28)
+    }
+
+    /// The context of vport 0 changed: its number at 0x22.
+    pub fn vport_change() -> Eqe {
+        Eqe::new(EventType::NicVportChange, 0)
+    }
+
+    /// Module 0 is plugged and enabled (status 1): module in byte 0x21, status in byte 0x23.
+    pub fn module_plugged() -> Eqe {
+        Eqe::new(EventType::PortModule, 0).with_word(0x20, 1)
     }
 
     /// Event of a QP, SQ or RQ: resource type in byte 0x34 (0 QP, 1 RQ, 2 SQ), number at 0x38.

@@ -75,6 +75,7 @@ pub fn inventory(core: &Core, qps: usize) -> Vec<(&'static str, usize)> {
         ("RQT", core.eth.rqts.len()),
         ("TIR", core.eth.tirs.len()),
         ("TIS", core.eth.tiss.len()),
+        ("L2 table entry", core.vport.l2_table.len()),
         (
             "multicast attachment",
             core.roce.multicast.values().map(Vec::len).sum(),

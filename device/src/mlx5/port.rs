@@ -3,8 +3,25 @@
 //!
 //! Knows nothing of how registers are laid out.
 
+pub mod buffers;
+pub mod counters;
+pub mod fec;
+pub mod flow_control;
+pub mod mode;
+pub mod module;
+pub mod qos;
+pub mod sensor;
+
+use rocinante_wire::time::Time;
+
 use super::core::Core;
 use super::eq::Eqe;
+use buffers::Buffers;
+pub use counters::{FrameCounters, PortCounters};
+use fec::Fec;
+use flow_control::FlowControl;
+use qos::Qos;
+use sensor::Sensor;
 
 /// Largest value of the MTU registers: with Ethernet header, VLAN tag and frame check sequence.
 pub const MAX_MTU: u16 = 10218;
@@ -12,100 +29,78 @@ pub const MAX_MTU: u16 = 10218;
 /// MTU before a driver sets one, for 1500 bytes of payload.
 pub const DEFAULT_MTU: u16 = 1522;
 
-/// Link modes of PTYS (`eth_proto_*`), the ones that this port can do.
-pub mod speed {
-    #![allow(missing_docs)] // the names are IEEE 802.3's
-    pub const CR_10G: u32 = 1 << 12;
-    pub const CR4_40G: u32 = 1 << 6;
-    pub const CR_25G: u32 = 1 << 27;
-    pub const CR2_50G: u32 = 1 << 30;
-    pub const CR4_100G: u32 = 1 << 20;
-    /// All of them.
-    pub const ALL: u32 = CR_10G | CR4_40G | CR_25G | CR2_50G | CR4_100G;
-    /// Fastest first, with the rate in units of 100 Mbit/s.
-    pub const BY_RATE: [(u32, u16); 5] = [
-        (CR4_100G, 1000),
-        (CR2_50G, 500),
-        (CR4_40G, 400),
-        (CR_25G, 250),
-        (CR_10G, 100),
-    ];
+/// Rate of the far end unless somebody says otherwise, in units of 100 Mbit/s.
+pub const DEFAULT_RATE: u16 = 1000;
+
+/// Why there is no link (`monitor_opcode` of PDDR).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum LinkTrouble {
+    /// There is one.
+    None = 0,
+    /// The driver closed the port.
+    ClosedByCommand = 1,
+    /// Auto-negotiation hears nobody.
+    NoPartner = 2,
+    /// The speed is forced, and nobody is heard.
+    NoPartnerForced = 36,
+    /// The two ends have no speed in common.
+    NoCommonSpeed = 39,
 }
 
-/// Upper bounds of the frame length classes of RFC 2819, frame check sequence included.
-const SIZE_BOUNDS: [usize; 9] = [64, 127, 255, 511, 1023, 1518, 2047, 4095, 8191];
-
-/// Counters of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameCounters {
-    /// Frames.
-    pub frames: u64,
-    /// Bytes, without frame check sequences.
-    pub octets: u64,
-    /// Frames to a group address that is not the broadcast address.
-    pub multicast: u64,
-    /// Frames to the broadcast address.
-    pub broadcast: u64,
-    /// Frames by length with frame check sequence: up to 64 bytes, 127, 255, 511, 1023, 1518,
-    /// 2047, 4095, 8191 and longer.
-    pub sizes: [u64; 10],
-}
-
-impl FrameCounters {
-    /// Counts a frame of `len` bytes without frame check sequence.
-    #[inline]
-    pub fn count(&mut self, dmac: &[u8; 6], len: usize) {
-        self.frames += 1;
-        self.octets += len as u64;
-        if *dmac == [0xff; 6] {
-            self.broadcast += 1;
-        } else if dmac[0] & 1 != 0 {
-            self.multicast += 1;
-        }
-        let class = SIZE_BOUNDS.iter().position(|bound| len + 4 <= *bound);
-        self.sizes[class.unwrap_or(SIZE_BOUNDS.len())] += 1;
-    }
-
-    /// Frames to one station.
-    pub fn unicast(&self) -> u64 {
-        self.frames - self.multicast - self.broadcast
-    }
-
-    /// Bytes with frame check sequences.
-    pub fn octets_on_wire(&self) -> u64 {
-        self.octets + 4 * self.frames
-    }
-}
-
-/// Counters of the port. Whoever sends or receives RoCE frames counts them here too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortCounters {
-    /// Frames received.
-    pub received: FrameCounters,
-    /// Frames sent.
-    pub transmitted: FrameCounters,
-    /// Received frames that were dropped because they were longer than the MTU.
-    pub oversize: u64,
-    /// Times that the link went down.
-    pub link_down_events: u32,
+/// How long the LED of the port is to blink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beacon {
+    /// Not at all.
+    Off,
+    /// Until somebody switches it off.
+    On,
+    /// Until then.
+    Until(Time),
 }
 
 /// Port 1.
 pub struct Port {
     physical_up: bool,
     admin_up: bool,
+    /// Modes that the far end of the cable can do.
+    partner: u32,
+    /// Mode of the link, 0 while it is down.
+    operational: u32,
     /// MTU that the driver set.
     mtu: u16,
-    /// Link modes that the driver allows (`eth_proto_admin`).
-    pub speeds: u32,
-    /// PFCC as last written.
-    pub flow_control: [u8; 0x20],
+    /// Link modes that the driver allows (`eth_proto_admin`). They count from the next time on
+    /// that the link comes up.
+    pub modes: u32,
+    /// The driver wants no auto-negotiation (`an_disable_admin`), likewise.
+    pub forced: bool,
+    /// Whether the link came up without auto-negotiation.
+    came_up_forced: bool,
+    /// Forward error correction.
+    pub fec: Fec,
+    /// Pause frames.
+    pub flow_control: FlowControl,
+    /// Priorities and traffic classes.
+    pub qos: Qos,
+    /// Receive buffers.
+    pub buffers: Buffers,
+    /// Temperature of the chip.
+    pub sensor: Sensor,
+    /// LED.
+    pub beacon: Beacon,
+    /// Frames with a wrong frame check sequence are dropped (`fcs_chk`). None ever comes.
+    pub checks_fcs: bool,
     /// NODE_DESC as last written; empty for the name of the NIC.
     pub node_description: Option<[u8; 64]>,
     /// HOST_ENDIANNESS: the host is big-endian.
     pub host_big_endian: bool,
     /// Counters.
     pub counters: PortCounters,
+    /// When the counters began to count.
+    pub counted_since: Time,
+    /// Bits that links before this one could have carried, and when this one came up.
+    bits_before: u64,
+    up_since: Time,
 }
 
 impl Port {
@@ -114,19 +109,32 @@ impl Port {
         Port {
             physical_up: false,
             admin_up: true,
+            partner: mode::up_to(DEFAULT_RATE),
+            operational: 0,
             mtu: DEFAULT_MTU,
-            speeds: speed::ALL,
-            flow_control: [0; 0x20],
+            modes: mode::ALL,
+            forced: false,
+            came_up_forced: false,
+            fec: Fec::default(),
+            flow_control: FlowControl::default(),
+            qos: Qos::default(),
+            buffers: Buffers::default(),
+            sensor: Sensor::default(),
+            beacon: Beacon::Off,
+            checks_fcs: true,
             node_description: None,
             host_big_endian: false,
             counters: PortCounters::default(),
+            counted_since: Time::ZERO,
+            bits_before: 0,
+            up_since: Time::ZERO,
         }
     }
 
-    /// Whether frames pass: enabled by the driver, and connected.
+    /// Whether frames pass: enabled by the driver, connected, and of one speed with the far end.
     #[inline]
     pub fn link_up(&self) -> bool {
-        self.physical_up && self.admin_up
+        self.operational != 0
     }
 
     /// What the driver asked for with PAOS.
@@ -137,6 +145,11 @@ impl Port {
     /// Whether it is connected.
     pub fn physical_up(&self) -> bool {
         self.physical_up
+    }
+
+    /// Modes that the far end can do.
+    pub fn partner(&self) -> u32 {
+        self.partner
     }
 
     /// MTU in force, in the unit of the registers.
@@ -157,13 +170,44 @@ impl Port {
 
     /// The link mode in use and its rate in units of 100 Mbit/s; zeros while the link is down.
     pub fn operational_speed(&self) -> (u32, u16) {
-        if !self.link_up() {
-            return (0, 0);
+        (self.operational, mode::rate(self.operational))
+    }
+
+    /// Bits that the link could have carried one way until now, whatever they were.
+    pub fn bits(&self, now: Time) -> u64 {
+        let nanoseconds = now.0.saturating_sub(self.up_since.0);
+        let rate = u64::from(mode::rate(self.operational));
+        self.bits_before
+            .wrapping_add((nanoseconds / 10).wrapping_mul(rate))
+    }
+
+    /// Whether the link came up by auto-negotiation.
+    pub fn negotiated(&self) -> bool {
+        self.link_up() && !self.came_up_forced
+    }
+
+    /// Why there is no link.
+    pub fn trouble(&self) -> LinkTrouble {
+        if self.link_up() {
+            LinkTrouble::None
+        } else if !self.admin_up {
+            LinkTrouble::ClosedByCommand
+        } else if self.physical_up {
+            LinkTrouble::NoCommonSpeed
+        } else if self.forced {
+            LinkTrouble::NoPartnerForced
+        } else {
+            LinkTrouble::NoPartner
         }
-        let found = speed::BY_RATE
-            .into_iter()
-            .find(|(mode, _)| self.speeds & mode != 0);
-        found.unwrap_or((speed::CR4_100G, 1000))
+    }
+
+    /// What the link comes up with if it comes up now.
+    fn attempt(&self) -> u32 {
+        if self.physical_up && self.admin_up {
+            mode::negotiate(self.modes, self.partner)
+        } else {
+            0
+        }
     }
 }
 
@@ -175,59 +219,125 @@ impl Default for Port {
 
 /// The cable was plugged or pulled.
 pub fn set_physical(core: &mut Core, up: bool) {
-    change(core, |port| port.physical_up = up);
+    if core.port.physical_up != up {
+        core.port.physical_up = up;
+        renew(core);
+    }
 }
 
 /// The driver enables or disables the port.
 pub fn set_admin(core: &mut Core, up: bool) {
-    change(core, |port| port.admin_up = up);
+    if core.port.admin_up != up {
+        core.port.admin_up = up;
+        renew(core);
+    }
 }
 
-fn change(core: &mut Core, set: impl FnOnce(&mut Port)) {
-    let before = core.port.link_up();
-    set(&mut core.port);
-    let after = core.port.link_up();
-    if before == after {
-        return;
+/// The far end of the cable is another one, which can do speeds up to `rate` (units of
+/// 100 Mbit/s). False if there is no such speed.
+#[must_use]
+pub fn set_partner(core: &mut Core, rate: u16) -> bool {
+    let modes = mode::up_to(rate);
+    if modes == 0 {
+        return false;
     }
-    if !after {
+    if core.port.partner != modes {
+        core.port.partner = modes;
+        // Another speed means another link.
+        if core.port.attempt() != core.port.operational {
+            take_down(core);
+            renew(core);
+        }
+    }
+    true
+}
+
+/// What a function reset leaves as it is: the cable and what is at its far end.
+pub fn keep_cable(core: &mut Core, before: &Port) {
+    core.port.partner = before.partner;
+    set_physical(core, before.physical_up);
+}
+
+fn take_down(core: &mut Core) {
+    if core.port.link_up() {
+        core.port.bits_before = core.port.bits(core.now);
+        core.port.operational = 0;
         core.port.counters.link_down_events = core.port.counters.link_down_events.wrapping_add(1);
+        core.event(Eqe::port_change(false));
     }
-    core.event(Eqe::port_change(after));
+}
+
+/// Brings the link up or down, whichever is due. What is up stays as it came up.
+fn renew(core: &mut Core) {
+    let attempt = core.port.attempt();
+    if attempt == 0 {
+        take_down(core);
+    } else if !core.port.link_up() {
+        core.port.operational = attempt;
+        core.port.up_since = core.now;
+        core.port.came_up_forced = core.port.forced;
+        core.port.fec.train(mode::rate(attempt));
+        core.event(Eqe::port_change(true));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::core::NicConfig;
     use super::*;
+    use rocinante_wire::MacAddr;
 
-    #[test]
-    fn the_link_needs_both_sides_and_the_speed_the_link() {
-        let mut port = Port::new();
-        assert!(!port.link_up());
-        port.physical_up = true;
-        assert!(port.link_up());
-        assert_eq!(port.operational_speed(), (speed::CR4_100G, 1000));
-        port.speeds = speed::CR_25G | speed::CR_10G;
-        assert_eq!(port.operational_speed(), (speed::CR_25G, 250));
-        port.physical_up = false;
-        assert!(!port.link_up());
-        assert_eq!(port.operational_speed(), (0, 0));
-        assert!(!port.set_mtu(MAX_MTU + 1));
-        assert_eq!(port.mtu(), DEFAULT_MTU);
+    fn core() -> Core {
+        Core::new(NicConfig {
+            mac: MacAddr::new(2, 0, 0, 0, 0, 1),
+            name: "left".into(),
+            vectors: 8,
+        })
     }
 
     #[test]
-    fn frames_are_counted_by_address_and_length() {
-        let mut counters = FrameCounters::default();
-        counters.count(&[0xff; 6], 60);
-        counters.count(&[1, 0, 0x5e, 0, 0, 1], 61);
-        counters.count(&[2, 0, 0, 0, 0, 1], 1514);
-        counters.count(&[2, 0, 0, 0, 0, 1], 9000);
-        assert_eq!(
-            (counters.broadcast, counters.multicast, counters.unicast()),
-            (1, 1, 2)
-        );
-        assert_eq!(counters.sizes, [1, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
-        assert_eq!(counters.octets_on_wire(), 60 + 61 + 1514 + 9000 + 16);
+    fn the_link_needs_both_sides_and_the_speed_the_link() {
+        let mut core = core();
+        assert!(!core.port.link_up());
+        assert_eq!(core.port.trouble(), LinkTrouble::NoPartner);
+        set_physical(&mut core, true);
+        assert!(core.port.link_up());
+        assert_eq!(core.port.operational_speed(), (mode::CR4_100G, 1000));
+        // Modes count from the next time on that the link comes up.
+        core.port.modes = mode::CR_25G | mode::CR_10G;
+        assert_eq!(core.port.operational_speed(), (mode::CR4_100G, 1000));
+        set_admin(&mut core, false);
+        assert_eq!(core.port.operational_speed(), (0, 0));
+        assert_eq!(core.port.trouble(), LinkTrouble::ClosedByCommand);
+        set_admin(&mut core, true);
+        assert_eq!(core.port.operational_speed(), (mode::CR_25G, 250));
+        set_physical(&mut core, false);
+        assert!(!core.port.link_up());
+        assert_eq!(core.port.counters.link_down_events, 2);
+        assert!(!core.port.set_mtu(MAX_MTU + 1));
+        assert_eq!(core.port.mtu(), DEFAULT_MTU);
+    }
+
+    #[test]
+    fn the_far_end_limits_the_speed() {
+        let mut core = core();
+        set_physical(&mut core, true);
+        assert!(set_partner(&mut core, 250));
+        assert_eq!(core.port.operational_speed(), (mode::CR_25G, 250));
+        assert_eq!(core.port.counters.link_down_events, 1);
+        assert!(!set_partner(&mut core, 123));
+        core.port.modes = mode::CR4_100G;
+        core.port.forced = true;
+        set_admin(&mut core, false);
+        set_admin(&mut core, true);
+        assert!(!core.port.link_up());
+        assert_eq!(core.port.trouble(), LinkTrouble::NoCommonSpeed);
+        assert!(set_partner(&mut core, 1000));
+        assert!(core.port.link_up() && !core.port.negotiated());
+        // A reset of the function forgets what the driver set, but not the far end.
+        assert!(set_partner(&mut core, 100));
+        core.reset(0);
+        assert_eq!(core.port.operational_speed(), (mode::CR_10G, 100));
+        assert!(core.port.negotiated());
     }
 }

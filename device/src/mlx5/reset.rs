@@ -30,7 +30,7 @@ impl Core {
         self.now = old.now;
         self.buffers = old.buffers;
         self.hca.findings = old.hca.findings;
-        port::set_physical(self, old.port.physical_up());
+        port::keep_cable(self, &old.port);
     }
 
     /// Drops all objects but the queue pairs. The HCA stays, and the port with its counters.

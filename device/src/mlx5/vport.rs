@@ -3,6 +3,8 @@
 //! Knows the values; the Ethernet receive path decides what to do with them.
 //! Source: `nic_vport_context` of Linux `mlx5_ifc.h`.
 
+use std::collections::BTreeMap;
+
 use rocinante_wire::MacAddr;
 
 /// Administrative state of a vport.
@@ -15,6 +17,27 @@ pub enum AdminState {
     Up = 1,
     /// As the port.
     Auto = 2,
+}
+
+/// An entry of the table of MAC addresses (SET_L2_TABLE_ENTRY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2Entry {
+    /// Address.
+    pub mac: MacAddr,
+    /// VLAN that the address is to be in, if that matters.
+    pub vlan: Option<u16>,
+}
+
+/// Bits of [`Vport::change_events`] that are acted upon: the driver wants an event, and of which
+/// lists.
+pub mod change_event {
+    #![allow(missing_docs)] // the names are the interface's
+    pub const ARMED: u32 = 1 << 31;
+    pub const UNICAST: u32 = 1 << 0;
+    pub const MULTICAST: u32 = 1 << 1;
+    pub const VLAN: u32 = 1 << 2;
+    pub const PROMISC: u32 = 1 << 3;
+    pub const MTU: u32 = 1 << 4;
 }
 
 /// NIC vport context.
@@ -50,12 +73,14 @@ pub struct Vport {
     pub port_guid: u64,
     /// Node GUID.
     pub node_guid: u64,
-    /// Change events that the driver armed, word 1 of the context; none is ever sent.
+    /// Change events that the driver armed, word 1 of the context. One event disarms all.
     pub change_events: u32,
     /// Administrative state.
     pub admin_state: AdminState,
     /// Datagrams refused for their Q_Key.
     pub qkey_violations: u16,
+    /// Table of MAC addresses, by index.
+    pub l2_table: BTreeMap<u32, L2Entry>,
 }
 
 /// MTU before the driver sets one: 1500 bytes of payload, header and two tags.
@@ -83,6 +108,7 @@ impl Vport {
             node_guid: guid,
             change_events: 0,
             qkey_violations: 0,
+            l2_table: BTreeMap::new(),
             admin_state: AdminState::Auto,
         }
     }

@@ -3,12 +3,14 @@
 //! Knows which values make the drivers take which paths; the values of [`HcaCaps::connectx5`] are those of a
 //! ConnectX-5 reduced to what the device model does.
 
+pub mod eswitch;
 pub mod ethernet;
 pub mod flow;
 pub mod general;
 pub mod rdma;
 mod values;
 
+use eswitch::{EswitchCaps, FlowTableEswitchCaps, QosCaps};
 use ethernet::EthernetCaps;
 use flow::FlowTableNicCaps;
 use general::GeneralCaps;
@@ -31,6 +33,12 @@ pub enum CapType {
     Roce = 4,
     /// [`FlowTableNicCaps`].
     FlowTableNic = 7,
+    /// [`FlowTableEswitchCaps`].
+    FlowTableEswitch = 8,
+    /// [`EswitchCaps`].
+    Eswitch = 9,
+    /// [`QosCaps`].
+    Qos = 12,
 }
 
 /// What is asked for, op_mod bit 0 of QUERY_HCA_CAP.
@@ -57,12 +65,15 @@ pub const fn query_op_mod(op_mod: u16) -> Option<(CapType, CapMode)> {
 }
 
 impl CapType {
-    const ALL: [CapType; 5] = [
+    const ALL: [CapType; 8] = [
         CapType::General,
         CapType::Ethernet,
         CapType::Atomic,
         CapType::Roce,
         CapType::FlowTableNic,
+        CapType::FlowTableEswitch,
+        CapType::Eswitch,
+        CapType::Qos,
     ];
 
     /// The type of that number.
@@ -74,6 +85,9 @@ impl CapType {
             3 => CapType::Atomic,
             4 => CapType::Roce,
             7 => CapType::FlowTableNic,
+            8 => CapType::FlowTableEswitch,
+            9 => CapType::Eswitch,
+            12 => CapType::Qos,
             _ => return None,
         })
     }
@@ -87,6 +101,9 @@ impl CapType {
             CapType::Atomic => AtomicCaps::LAYOUT,
             CapType::Roce => RoceCaps::LAYOUT,
             CapType::FlowTableNic => FlowTableNicCaps::LAYOUT,
+            CapType::FlowTableEswitch => FlowTableEswitchCaps::LAYOUT,
+            CapType::Eswitch => EswitchCaps::LAYOUT,
+            CapType::Qos => QosCaps::LAYOUT,
         }
     }
 
@@ -106,7 +123,11 @@ impl CapType {
             ],
             CapType::Atomic => &["atomic_req_8b_endianness_mode"],
             CapType::Roce => &["sw_r_roce_src_udp_port"],
-            CapType::Ethernet | CapType::FlowTableNic => &[],
+            CapType::Ethernet
+            | CapType::FlowTableNic
+            | CapType::FlowTableEswitch
+            | CapType::Eswitch
+            | CapType::Qos => &[],
         }
     }
 }
@@ -120,8 +141,9 @@ pub struct HcaCaps {
 
 impl HcaCaps {
     /// A ConnectX-5 with one Ethernet port: RoCE v1 and v2, RC, UC, UD, XRC, memory windows, atomics, checksum and
-    /// segmentation offloads, receive side scaling, flow steering; no SR-IOV, tunnels, DEVX, on-demand paging,
-    /// dynamically connected transport or signatures.
+    /// segmentation offloads, receive side scaling, flow steering, and the management of the port, as the one physical
+    /// function has it; no virtual functions, tunnels, DEVX, on-demand paging, dynamically connected transport or
+    /// signatures.
     #[must_use]
     pub fn connectx5() -> Self {
         let max = CapType::ALL.map(values::connectx5_max);
@@ -206,6 +228,9 @@ const fn index(cap_type: CapType) -> usize {
         CapType::Atomic => 2,
         CapType::Roce => 3,
         CapType::FlowTableNic => 4,
+        CapType::FlowTableEswitch => 5,
+        CapType::Eswitch => 6,
+        CapType::Qos => 7,
     }
 }
 

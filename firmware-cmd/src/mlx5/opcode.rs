@@ -34,11 +34,12 @@ use super::srq::{
     DestroyXrcSrqIn, QuerySrqIn, QuerySrqOut, QueryXrcSrqIn, QueryXrcSrqOut,
 };
 use super::vport::{
-    AttachToMcgIn, DetachFromMcgIn, ModifyNicVportContextIn, ModifyVportStateIn,
-    QueryHcaVportContextIn, QueryHcaVportPkeyIn, QueryHcaVportPkeyOut, QueryNicVportContextIn,
-    QueryNicVportContextOut, QueryRoceAddressIn, QueryRoceAddressOut, QueryVnicEnvIn,
-    QueryVnicEnvOut, QueryVportCounterIn, QueryVportCounterOut, QueryVportStateIn,
-    QueryVportStateOut, SetRoceAddressIn,
+    AttachToMcgIn, DeleteL2TableEntryIn, DetachFromMcgIn, ModifyNicVportContextIn,
+    ModifyVportStateIn, QueryHcaVportContextIn, QueryHcaVportPkeyIn, QueryHcaVportPkeyOut,
+    QueryL2TableEntryIn, QueryL2TableEntryOut, QueryNicVportContextIn, QueryNicVportContextOut,
+    QueryRoceAddressIn, QueryRoceAddressOut, QueryVnicEnvIn, QueryVnicEnvOut, QueryVportCounterIn,
+    QueryVportCounterOut, QueryVportStateIn, QueryVportStateOut, SetL2TableEntryIn,
+    SetRoceAddressIn,
 };
 use super::wq::{
     CreateRmpIn, CreateRmpOut, CreateRqIn, CreateRqOut, CreateSqIn, CreateSqOut, DestroyRmpIn,
@@ -242,9 +243,9 @@ opcodes! {
     0x826 QueryCongStatistics "QUERY_CONG_STATISTICS";
     0x827 AddVxlanUdpDport "ADD_VXLAN_UDP_DPORT";
     0x828 DeleteVxlanUdpDport "DELETE_VXLAN_UDP_DPORT";
-    0x829 SetL2TableEntry "SET_L2_TABLE_ENTRY";
-    0x82a QueryL2TableEntry "QUERY_L2_TABLE_ENTRY";
-    0x82b DeleteL2TableEntry "DELETE_L2_TABLE_ENTRY";
+    0x829 SetL2TableEntry "SET_L2_TABLE_ENTRY": SetL2TableEntryIn 0x40 => Output;
+    0x82a QueryL2TableEntry "QUERY_L2_TABLE_ENTRY": QueryL2TableEntryIn 0x40 => QueryL2TableEntryOut;
+    0x82b DeleteL2TableEntry "DELETE_L2_TABLE_ENTRY": DeleteL2TableEntryIn 0x40 => Output;
     0x830 SetWolRol "SET_WOL_ROL";
     0x831 QueryWolRol "QUERY_WOL_ROL";
     0x840 CreateLag "CREATE_LAG";

@@ -3,10 +3,12 @@
 pub mod counters;
 pub mod management;
 pub mod port;
+pub mod qos;
 
 use counters::{Mpcnt, Ppcnt};
-use management::{Dtor, HostEndianness, Mcam, Mcia, Mcqi, Mcqs, Mtcap, Mtmp, NodeDesc};
-use port::{Paos, Pbmc, Pcam, Pcap, Pfcc, Pmlp, Pmtu, Pplm, Pptb, Ptys};
+use management::{Dtor, HostEndianness, Mcam, Mcia, Mcqi, Mcqs, Mlcr, Mtcap, Mtmp, NodeDesc};
+use port::{Paos, Pbmc, Pcam, Pcap, Pcmr, Pddr, Pfcc, Pmlp, Pmtu, Pplm, Pptb, Ptys};
+use qos::{DcbxParam, Qcam, Qetcr, Qpdp, Qpdpm, Qpts, Qtct, Sbcam, Sbcm, Sbpr};
 
 use crate::layout::Layout;
 
@@ -52,6 +54,13 @@ macro_rules! registers {
 }
 
 registers! {
+    0x4002 Qpts "QPTS";
+    0x4005 Qetcr "QETCR";
+    0x4007 Qpdp "QPDP";
+    0x400a Qtct "QTCT";
+    0x4013 Qpdpm "QPDPM";
+    0x4019 Qcam "QCAM";
+    0x4020 DcbxParam "DCBX_PARAM";
     0x5001 Pcap "PCAP";
     0x5002 Pmlp "PMLP";
     0x5003 Pmtu "PMTU";
@@ -62,16 +71,22 @@ registers! {
     0x500b Pptb "PPTB";
     0x500c Pbmc "PBMC";
     0x5023 Pplm "PPLM";
+    0x5031 Pddr "PDDR";
+    0x5041 Pcmr "PCMR";
     0x507f Pcam "PCAM";
     0x6001 NodeDesc "NODE_DESC";
     0x7004 HostEndianness "HOST_ENDIANNESS";
     0x9009 Mtcap "MTCAP";
     0x900a Mtmp "MTMP";
     0x9014 Mcia "MCIA";
+    0x902b Mlcr "MLCR";
     0x9051 Mpcnt "MPCNT";
     0x9060 Mcqs "MCQS";
     0x9061 Mcqi "MCQI";
     0x907f Mcam "MCAM";
+    0xb001 Sbpr "SBPR";
+    0xb002 Sbcm "SBCM";
+    0xb01f Sbcam "SBCAM";
     0xc00e Dtor "DTOR";
 }
 

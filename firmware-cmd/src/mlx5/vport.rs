@@ -160,6 +160,33 @@ layout! {
         0x100 nic_vport_context: NicVportContext;
     }
 
+    /// Input of SET_L2_TABLE_ENTRY.
+    pub input SetL2TableEntryIn[0x40] {
+        0x14[23:0] table_index;
+        0x1c[15] silent_mode_valid;
+        0x1c[14] silent_mode;
+        0x1c[12] vlan_valid;
+        0x1c[11:0] vlan;
+        0x20 mac_address: MacAddress;
+    }
+
+    /// Input of QUERY_L2_TABLE_ENTRY.
+    pub input QueryL2TableEntryIn[0x40] {
+        0x14[23:0] table_index;
+    }
+
+    /// Output of QUERY_L2_TABLE_ENTRY.
+    pub output QueryL2TableEntryOut[0x40] {
+        0x1c[12] vlan_valid;
+        0x1c[11:0] vlan;
+        0x20 mac_address: MacAddress;
+    }
+
+    /// Input of DELETE_L2_TABLE_ENTRY.
+    pub input DeleteL2TableEntryIn[0x40] {
+        0x14[23:0] table_index;
+    }
+
     /// An entry of the RoCE address table.
     pub context RoceAddress[0x20] {
         0x00 source_l3_address: [u8; 0x10];

@@ -149,5 +149,9 @@ pub fn query_vnic_env(core: &Core, input: &[u8], output: &mut [u8]) -> Result<()
     env.set_invalid_command(core.hca.refused_commands);
     env.set_cq_overrun(overrun as u32);
     env.set_async_eq_overrun(u32::from(core.eqs.overrun));
+    let discards = &core.eth.discards;
+    env.set_nic_receive_steering_discard(discards.nic_receive_steering_discard)
+        .set_receive_discard_vport_down(discards.receive_discard_vport_down)
+        .set_transmit_discard_vport_down(discards.transmit_discard_vport_down);
     Ok(())
 }

@@ -7,7 +7,7 @@ use rocinante_firmware_cmd::mlx5::eq::{
 
 use super::{CmdError, object_buffer};
 use crate::mlx5::core::Core;
-use crate::mlx5::eq::Eq;
+use crate::mlx5::eq::{Eq, Eqe, EventType};
 
 checks! {
     CreateEq {
@@ -64,6 +64,10 @@ pub fn create_eq(core: &mut Core, input: &[u8], output: &mut [u8]) -> Result<(),
         .table
         .insert(eqn, Eq::new(buffer, log_size, vector, mask, context));
     CreateEqOut::new(output).set_eq_number(eqn as u8);
+    // Whoever asks for the module's events is told first that it is there.
+    if mask[0] >> EventType::PortModule as u8 & 1 == 1 {
+        core.event(Eqe::module_plugged());
+    }
     Ok(())
 }
 

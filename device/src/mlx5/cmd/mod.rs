@@ -9,6 +9,7 @@ pub mod eq;
 pub mod eth;
 pub mod flow;
 pub mod hca;
+pub mod l2;
 pub mod mkey;
 pub mod pages;
 pub mod qp;
@@ -167,6 +168,10 @@ fn dispatch(
         // The context of an InfiniBand port, which this is not: zeros.
         O::QueryHcaVportContext => Ok(()),
         O::QueryHcaVportPkey => vport::query_hca_vport_pkey(input, output),
+
+        O::SetL2TableEntry => l2::set_l2_table_entry(core, input),
+        O::QueryL2TableEntry => l2::query_l2_table_entry(core, input, output),
+        O::DeleteL2TableEntry => l2::delete_l2_table_entry(core, input),
 
         O::SetRoceAddress => roce::set_roce_address(core, input),
         O::QueryRoceAddress => roce::query_roce_address(core, input, output),

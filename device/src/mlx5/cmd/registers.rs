@@ -10,20 +10,21 @@ use rocinante_firmware_cmd::checks;
 use rocinante_firmware_cmd::mlx5::command::AccessRegisterIn;
 use rocinante_firmware_cmd::mlx5::registers::Register;
 use rocinante_firmware_cmd::mlx5::registers::counters::Mpcnt;
-use rocinante_firmware_cmd::mlx5::registers::management::{
-    HostEndianness, Mcam, Mcia, Mtcap, NodeDesc,
-};
-use rocinante_firmware_cmd::mlx5::registers::port::{
-    Paos, Pbmc, Pcam, Pcap, Pfcc, Pmlp, Pmtu, Pptb, Ptys,
-};
+use rocinante_firmware_cmd::mlx5::registers::management::{HostEndianness, NodeDesc};
+use rocinante_firmware_cmd::mlx5::registers::port::Pcap;
 
 use super::CmdError;
 use crate::mlx5::core::Core;
 use crate::mlx5::nic::Nic;
-use crate::mlx5::port::{self, MAX_MTU, speed};
+use crate::mlx5::port::PortCounters;
 
+mod buffers;
+mod capabilities;
 mod counters;
 mod firmware;
+mod link;
+mod module;
+mod qos;
 
 checks! {
     AccessReg {
@@ -40,6 +41,14 @@ checks! {
         COMPONENT = 11, BadParam, "no such component of the firmware";
         INFORMATION = 12, BadParam, "no such information about the component";
         WINDOW = 13, BadParam, "offset behind the end of the information";
+        FEC = 14, BadParam, "fec_override_admin has a mode that the rate cannot do";
+        PAGE = 15, BadParam, "no such page of diagnostic data";
+        MODULE_SIZE = 16, BadParam, "more bytes of the module than fit in";
+        TRUST = 17, BadParam, "trust_state is neither PCP nor DSCP";
+        BANDWIDTH = 18, BadParam, "bw_allocation above 100 percent";
+        BUFFER = 19, BadParam, "no such buffer or pool";
+        BUFFER_SIZE = 20, BadParam, "buffers larger than what there is, or a threshold than its buffer";
+        DCBX = 21, BadParam, "version_admin is neither the host nor the adapter";
     }
 }
 
@@ -99,56 +108,39 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
     let port = &core.port;
     match register {
         Register::Pcap => check_port(Pcap::new(data).local_port()),
-        Register::Pmlp => {
-            let mut pmlp = Pmlp::new(data);
-            check_port(pmlp.local_port())?;
-            // Module 0, lane n of it for both directions.
-            let lane = |n: u32| n << 24 | n << 16;
-            pmlp.set_rxtx(false).set_width(4);
-            pmlp.set_lane0_module_mapping(lane(0))
-                .set_lane1_module_mapping(lane(1));
-            pmlp.set_lane2_module_mapping(lane(2))
-                .set_lane3_module_mapping(lane(3));
-            Ok(())
-        }
-        Register::Pmtu => {
-            let mut pmtu = Pmtu::new(data);
-            check_port(pmtu.local_port())?;
-            pmtu.set_max_mtu(MAX_MTU)
-                .set_admin_mtu(port.mtu())
-                .set_oper_mtu(port.mtu());
-            Ok(())
-        }
-        Register::Ptys => read_ptys(core, data),
-        Register::Paos => {
-            let mut paos = Paos::new(data);
-            check_port(paos.local_port())?;
-            paos.set_admin_status(if port.admin_up() { 1 } else { 2 });
-            paos.set_oper_status(if port.link_up() { 1 } else { 2 });
-            Ok(())
-        }
-        Register::Pfcc => {
-            let local_port = Pfcc::new(&*data).local_port();
-            check_port(local_port)?;
-            data.copy_from_slice(&port.flow_control);
-            Pfcc::new(data).set_local_port(local_port);
-            Ok(())
-        }
+        Register::Pmlp => link::read_pmlp(data),
+        Register::Pmtu => link::read_pmtu(port, data),
+        Register::Ptys => link::read_ptys(port, data),
+        Register::Paos => link::read_paos(port, data),
+        Register::Pplm => link::read_pplm(port, data),
+        Register::Pddr => link::read_pddr(port, data),
+        Register::Pcmr => link::read_pcmr(port, data),
+        Register::Mlcr => link::read_mlcr(port, core.now, data),
+        Register::Pfcc => qos::read_pfcc(port, data),
+        Register::Qpts => qos::read_qpts(port, data),
+        Register::Qpdp => qos::read_qpdp(port, data),
+        Register::Qpdpm => qos::read_qpdpm(port, data),
+        Register::Qtct => qos::read_qtct(port, data),
+        Register::Qetcr => qos::read_qetcr(port, data),
+        Register::DcbxParam => qos::read_dcbx_param(port, data),
+        Register::Pptb => buffers::read_pptb(port, data),
+        Register::Pbmc => buffers::read_pbmc(port, data),
+        Register::Sbpr => buffers::read_sbpr(port, data),
+        Register::Sbcm => buffers::read_sbcm(port, data),
+        Register::Sbcam => buffers::read_sbcam(data),
         Register::Ppcnt => counters::read(core, data),
         Register::Mpcnt => {
             Mpcnt::new(data).counter_set_mut().fill(0);
             Ok(())
         }
-        // No buffer is modelled: all priorities share one without a size.
-        Register::Pptb => check_port(Pptb::new(data).local_port()),
-        Register::Pbmc => check_port(Pbmc::new(data).local_port()),
-        Register::Pcam => read_pcam(data),
-        Register::Mcqs => firmware::read_state(data),
-        Register::Mcqi => firmware::read_information(data),
+        Register::Pcam => capabilities::read_pcam(data),
         Register::Mcam => {
-            read_mcam(data);
+            capabilities::read_mcam(data);
             Ok(())
         }
+        Register::Qcam => capabilities::read_qcam(data),
+        Register::Mcqs => firmware::read_state(data),
+        Register::Mcqi => firmware::read_information(data),
         Register::NodeDesc => {
             let mut text = [0; 64];
             for (to, from) in text.iter_mut().zip(core.config.name.bytes().take(63)) {
@@ -164,125 +156,45 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
             Ok(())
         }
         Register::Mtcap => {
-            Mtcap::new(data).set_sensor_count(0).set_sensor_map(0);
+            module::read_mtcap(data);
             Ok(())
         }
-        Register::Mtmp => Err(SENSOR),
-        Register::Mcia => {
-            // 1: there is no module with an EEPROM in the cage.
-            Mcia::new(data).set_status(1);
-            Ok(())
-        }
+        Register::Mtmp => module::read_mtmp(port, data),
+        Register::Mcia => module::read_mcia(core, data),
         // Announced by no capability.
-        Register::Pplm | Register::Dtor => Err(UNKNOWN),
+        Register::Dtor => Err(UNKNOWN),
     }
-}
-
-fn read_ptys(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
-    let port = &core.port;
-    let request = Ptys::new(&*data);
-    check_port(request.local_port())?;
-    let (local_port, proto_mask) = (request.local_port(), request.proto_mask());
-    data.fill(0);
-    let mut ptys = Ptys::new(data);
-    ptys.set_local_port(local_port).set_proto_mask(proto_mask);
-    // Of InfiniBand modes (mask 1) there are none.
-    if proto_mask & 4 == 0 {
-        return Ok(());
-    }
-    let (mode, rate) = port.operational_speed();
-    ptys.set_eth_proto_capability(speed::ALL)
-        .set_eth_proto_admin(port.speeds);
-    ptys.set_eth_proto_oper(mode).set_data_rate_oper(rate);
-    if mode != 0 {
-        // Auto-negotiation complete; the partner can do the same.
-        ptys.set_an_status(1).set_eth_proto_lp_advertise(speed::ALL);
-    }
-    // Direct attach copper, as CR4 says.
-    ptys.set_connector_type(7);
-    Ok(())
-}
-
-/// Registers 0x5001 to 0x5008 and what this file answers beyond.
-fn read_pcam(data: &mut [u8]) -> Result<(), CmdError> {
-    let mut pcam = Pcam::new(data);
-    if pcam.access_reg_group() != 0 || pcam.feature_group() != 0 {
-        return Err(GROUP);
-    }
-    let registers: u32 = [0x1, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8]
-        .iter()
-        .map(|n| 1 << n)
-        .sum();
-    let mut mask = pcam.port_access_reg_cap_mask_mut();
-    mask.as_bytes_mut().fill(0);
-    mask.set_ppcnt(true);
-    mask.set_port_access_reg_cap_mask_07_to_00(registers as u8);
-    let mut features = pcam.feature_cap_mask_mut();
-    features.as_bytes_mut().fill(0);
-    features.set_ptys_connector_type(true);
-    Ok(())
-}
-
-/// Registers 0x9060 and 0x9061 of group 0. That the firmware can be asked for its version does not
-/// mean that it can be updated: that takes MCC and MCDA. No other group, of which newer drivers ask
-/// for several, has a register or feature to announce.
-fn read_mcam(data: &mut [u8]) {
-    let mut mcam = Mcam::new(data);
-    let first = mcam.access_reg_group() == 0;
-    let mut registers = mcam.mng_access_reg_cap_mask_mut();
-    registers.as_bytes_mut().fill(0);
-    registers.set_mcqs(first).set_mcqi(first);
-    mcam.mng_feature_cap_mask_mut().as_bytes_mut().fill(0);
 }
 
 fn write(core: &mut Core, register: Register, data: &mut [u8]) -> Result<(), CmdError> {
     match register {
         // The capability mask is InfiniBand's; FreeBSD writes it on Ethernet too.
         Register::Pcap => check_port(Pcap::new(data).local_port()),
-        Register::Pmtu => {
-            let mut pmtu = Pmtu::new(data);
-            check_port(pmtu.local_port())?;
-            if !core.port.set_mtu(pmtu.admin_mtu()) {
-                return Err(MTU);
-            }
-            pmtu.set_max_mtu(MAX_MTU).set_oper_mtu(core.port.mtu());
-            Ok(())
-        }
-        Register::Ptys => {
-            let ptys = Ptys::new(&*data);
-            check_port(ptys.local_port())?;
-            let modes = ptys.eth_proto_admin() & speed::ALL;
-            if ptys.proto_mask() & 4 == 0 || modes == 0 {
-                return Err(SPEED);
-            }
-            core.port.speeds = modes;
-            Ok(())
-        }
-        Register::Paos => {
-            let paos = Paos::new(&*data);
-            check_port(paos.local_port())?;
-            let up = match (paos.ase(), paos.admin_status()) {
-                (false, _) => return Ok(()),
-                (true, 1) => true,
-                (true, 2) => false,
-                _ => return Err(STATUS),
-            };
-            port::set_admin(core, up);
-            let oper = if core.port.link_up() { 1 } else { 2 };
-            Paos::new(data).set_oper_status(oper);
-            Ok(())
-        }
-        Register::Pfcc => {
-            check_port(Pfcc::new(&*data).local_port())?;
-            core.port.flow_control.copy_from_slice(data);
-            Ok(())
-        }
+        Register::Pmtu => link::write_pmtu(&mut core.port, data),
+        Register::Ptys => link::write_ptys(&mut core.port, data),
+        Register::Paos => link::write_paos(core, data),
+        Register::Pplm => link::write_pplm(&mut core.port, data),
+        Register::Pcmr => link::write_pcmr(&mut core.port, data),
+        Register::Mlcr => link::write_mlcr(core, data),
+        Register::Pfcc => qos::write_pfcc(&mut core.port, data),
+        Register::Qpts => qos::write_qpts(&mut core.port, data),
+        Register::Qpdp => qos::write_qpdp(&mut core.port, data),
+        Register::Qpdpm => qos::write_qpdpm(&mut core.port, data),
+        Register::Qtct => qos::write_qtct(&mut core.port, data),
+        Register::Qetcr => qos::write_qetcr(&mut core.port, data),
+        Register::DcbxParam => qos::write_dcbx_param(&mut core.port, data),
+        Register::Pptb => buffers::write_pptb(&mut core.port, data),
+        Register::Pbmc => buffers::write_pbmc(&mut core.port, data),
+        Register::Sbpr => buffers::write_sbpr(&mut core.port, data),
+        Register::Sbcm => buffers::write_sbcm(&mut core.port, data),
         Register::Ppcnt => {
             if data.get(4).is_some_and(|byte| byte & 0x80 != 0) {
-                core.port.counters = port::PortCounters::default();
+                core.port.counters = PortCounters::default();
+                core.port.counted_since = core.now;
             }
             Ok(())
         }
+        Register::Mtmp => module::write_mtmp(&mut core.port, data),
         Register::NodeDesc => {
             core.port.node_description = Some(NodeDesc::new(data).node_description());
             Ok(())

@@ -11,8 +11,9 @@ use rocinante_wire::MacAddr;
 
 use super::CmdError;
 use crate::mlx5::core::Core;
+use crate::mlx5::eq::Eqe;
 use crate::mlx5::port::MAX_MTU;
-use crate::mlx5::vport::AdminState;
+use crate::mlx5::vport::{AdminState, Vport, change_event};
 
 checks! {
     QueryVportState {
@@ -57,6 +58,11 @@ const DEFAULT_PKEY: u16 = 0xffff;
 /// The `pkey_index` that asks for the whole table.
 const ALL_PKEYS: u16 = 0xffff;
 
+/// Whether a command is about a vport that there is not. Vport 0 is the function's own.
+fn is_other(other_vport: bool, vport_number: u16) -> bool {
+    other_vport && vport_number != 0
+}
+
 /// QUERY_VPORT_STATE.
 pub fn query_vport_state(
     core: &Core,
@@ -64,7 +70,8 @@ pub fn query_vport_state(
     input: &[u8],
     output: &mut [u8],
 ) -> Result<(), CmdError> {
-    if QueryVportStateIn::new(input).other_vport() {
+    let query = QueryVportStateIn::new(input);
+    if is_other(query.other_vport(), query.vport_number()) {
         return Err(STATE_OTHER);
     }
     if op_mod > 2 {
@@ -79,7 +86,7 @@ pub fn query_vport_state(
 /// MODIFY_VPORT_STATE.
 pub fn modify_vport_state(core: &mut Core, op_mod: u16, input: &[u8]) -> Result<(), CmdError> {
     let modify = ModifyVportStateIn::new(input);
-    if modify.other_vport() {
+    if is_other(modify.other_vport(), modify.vport_number()) {
         return Err(SET_OTHER);
     }
     if op_mod > 2 {
@@ -101,7 +108,7 @@ pub fn query_nic_vport_context(
     output: &mut Vec<u8>,
 ) -> Result<(), CmdError> {
     let query = QueryNicVportContextIn::new(input);
-    if query.other_vport() {
+    if is_other(query.other_vport(), query.vport_number()) {
         return Err(QUERY_OTHER);
     }
     let vport = &core.vport;
@@ -164,7 +171,7 @@ pub fn query_nic_vport_context(
 /// MODIFY_NIC_VPORT_CONTEXT: the selected fields, all of them or, if one is bad, none.
 pub fn modify_nic_vport_context(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
     let modify = ModifyNicVportContextIn::new(input);
-    if modify.other_vport() {
+    if is_other(modify.other_vport(), modify.vport_number()) {
         return Err(MODIFY_OTHER);
     }
     let (select, context) = (modify.field_select(), modify.nic_vport_context());
@@ -217,8 +224,30 @@ pub fn modify_nic_vport_context(core: &mut Core, input: &[u8]) -> Result<(), Cmd
     if select.roce_en() {
         vport.roce_en = context.roce_en();
     }
+    let changes = changes(&core.vport, &vport);
     core.vport = vport;
+    // Whoever armed the events in this command means those to come.
+    if !select.change_event() && core.vport.change_events & change_event::ARMED != 0 {
+        if core.vport.change_events & changes != 0 {
+            core.vport.change_events = 0;
+            core.event(Eqe::vport_change());
+        }
+    }
     Ok(())
+}
+
+/// The change events that a modification is worth.
+fn changes(before: &Vport, after: &Vport) -> u32 {
+    let bit = |changed: bool, bit: u32| if changed { bit } else { 0 };
+    bit(before.uc_list != after.uc_list, change_event::UNICAST)
+        | bit(before.mc_list != after.mc_list, change_event::MULTICAST)
+        | bit(before.vlan_list != after.vlan_list, change_event::VLAN)
+        | bit(before.mtu != after.mtu, change_event::MTU)
+        | bit(
+            (before.promisc_uc, before.promisc_mc, before.promisc_all)
+                != (after.promisc_uc, after.promisc_mc, after.promisc_all),
+            change_event::PROMISC,
+        )
 }
 
 fn mac(octets: [u8; 6]) -> MacAddr {
@@ -262,7 +291,7 @@ fn vlan_list(
 /// QUERY_HCA_VPORT_PKEY: full membership of the default partition at index 0, nothing else.
 pub fn query_hca_vport_pkey(input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdError> {
     let query = QueryHcaVportPkeyIn::new(input);
-    if query.other_vport() {
+    if is_other(query.other_vport(), query.vport_number()) {
         return Err(PKEY_OTHER);
     }
     let index = query.pkey_index();

@@ -19,6 +19,8 @@ pub(super) fn connectx5_max(cap_type: CapType) -> Box<[u8]> {
             let mut caps = GeneralCaps::new(&mut bytes);
             sizes(&mut caps);
             port(&mut caps);
+            port_manager(&mut caps);
+            diagnostics(&mut caps);
             rdma(&mut caps);
             others(&mut caps);
         }
@@ -26,6 +28,10 @@ pub(super) fn connectx5_max(cap_type: CapType) -> Box<[u8]> {
         CapType::Atomic => atomic(&mut AtomicCaps::new(&mut bytes)),
         CapType::Roce => roce(&mut RoceCaps::new(&mut bytes)),
         CapType::FlowTableNic => flow(&mut FlowTableNicCaps::new(&mut bytes)),
+        // There is nothing to switch between, so the switch has no tables of flows, and nothing is
+        // paced or scheduled: frames leave as fast as they come. FreeBSD asks for the switch at
+        // every port manager, Linux for the quality of service to offer DCB.
+        CapType::FlowTableEswitch | CapType::Eswitch | CapType::Qos => {}
     }
     bytes
 }
@@ -42,7 +48,12 @@ pub(super) fn reset(cap_type: CapType, current: &mut [u8]) {
         CapType::Atomic => {
             AtomicCaps::new(current).set_atomic_req_8b_endianness_mode(0);
         }
-        CapType::Ethernet | CapType::Roce | CapType::FlowTableNic => {}
+        CapType::Ethernet
+        | CapType::Roce
+        | CapType::FlowTableNic
+        | CapType::FlowTableEswitch
+        | CapType::Eswitch
+        | CapType::Qos => {}
     }
 }
 
@@ -93,6 +104,38 @@ fn port<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_pcam_reg(true).set_mcam_reg(true);
     // 128 << 0 P_Keys and 8 << 4 GIDs, of which Ethernet ports use the first only.
     caps.set_pkey_table_size(0).set_gid_table_size(4);
+}
+
+/// The one physical function of the port is also its manager, and the manager of the switch that
+/// virtual functions would be behind. What the drivers ask for because of it is here: contexts of
+/// vport 0, the table of MAC addresses, registers of flow control and traffic classes.
+fn port_manager<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    caps.set_vport_group_manager(true)
+        .set_eswitch_manager(true)
+        .set_log_max_l2_table(7)
+        .set_nic_vport_change_event(true);
+    caps.set_ets(true)
+        .set_qcam_reg(true)
+        .set_sbcam_reg(true)
+        .set_dcbx(true)
+        .set_qos(true);
+    caps.set_port_module_event(true)
+        .set_ports_check(true)
+        .set_beacon_led(true);
+}
+
+/// Counters of QUERY_VNIC_ENV.
+fn diagnostics<B: BytesMut>(caps: &mut GeneralCaps<B>) {
+    caps.set_nic_receive_steering_discard(true)
+        .set_receive_discard_vport_down(true)
+        .set_transmit_discard_vport_down(true);
+    caps.set_eq_overrun_count(true)
+        .set_invalid_command_count(true)
+        .set_quota_exceeded_count(true);
+    caps.set_vnic_env_queue_counters(true)
+        .set_vnic_env_cq_overrun(true)
+        .set_vnic_env_int_rq_oob(true)
+        .set_vport_counter_local_loopback(true);
 }
 
 fn rdma<B: BytesMut>(caps: &mut GeneralCaps<B>) {

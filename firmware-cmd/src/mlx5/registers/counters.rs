@@ -222,6 +222,18 @@ layout! {
         0x24 port_xmit_wait;
     }
 
+    /// PPCNT group 0x21, InfiniBand extended port counters.
+    pub context IbExtendedPortCounters[0xf8] {
+        0x60 port_xmit_data: u64;
+        0x68 port_rcv_data: u64;
+        0x70 port_xmit_pkts: u64;
+        0x78 port_rcv_pkts: u64;
+        0x90 port_unicast_xmit_pkts: u64;
+        0x98 port_multicast_xmit_pkts: u64;
+        0xa0 port_unicast_rcv_pkts: u64;
+        0xa8 port_multicast_rcv_pkts: u64;
+    }
+
     /// MPCNT group 0, PCIe performance.
     pub context PciePerfCounters[0xf8] {
         0x00 life_time_counter: u64;

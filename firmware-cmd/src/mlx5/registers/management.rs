@@ -76,6 +76,13 @@ layout! {
         0x10 data: [u8; 0x80];
     }
 
+    /// Beacon of the port's LED: seconds, 0 off, 0xffff until it is switched off.
+    pub context Mlcr[0xc] {
+        0x00[23:16] local_port;
+        0x04[15:0] beacon_duration;
+        0x08[15:0] beacon_remain;
+    }
+
     /// Which temperature sensors there are.
     pub context Mtcap[0x10] {
         0x00[6:0] sensor_count;

@@ -108,6 +108,38 @@ layout! {
         0x04[15:0] xon_threshold;
     }
 
+    /// Which checks the port makes.
+    pub context Pcmr[0xc] {
+        0x00[23:16] local_port;
+        0x04[31] entropy_force_cap;
+        0x04[30] entropy_calc_cap;
+        0x04[29] entropy_gre_calc_cap;
+        0x04[13] rx_ts_over_crc_cap;
+        0x04[1] fcs_cap;
+        0x08[31] entropy_force;
+        0x08[30] entropy_calc;
+        0x08[29] entropy_gre_calc;
+        0x08[13] rx_ts_over_crc;
+        0x08[1] fcs_chk;
+    }
+
+    /// Diagnostic data of the port; of the pages only the troubleshooting information is laid out.
+    pub context Pddr[0x100] {
+        0x00[23:16] local_port;
+        0x00[15:14] pnat;
+        0x04[7:0] page_select; // 1 troubleshooting information, 3 module information
+        0x08 page_data: PddrTroubleshooting;
+    }
+
+    /// Troubleshooting information of PDDR.
+    pub context PddrTroubleshooting[0xf4] {
+        0x00[15:0] group_opcode; // 0 monitor, 1 advanced
+        0x04[15:0] status_opcode;
+        0x08[15:0] user_feedback_data;
+        0x08[31:16] user_feedback_index;
+        0x10 status_message: [u8; 0xe4];
+    }
+
     /// Buffer management.
     pub context Pbmc[0x6c] {
         0x00[23:16] local_port;

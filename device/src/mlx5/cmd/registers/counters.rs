@@ -2,8 +2,9 @@
 //! nothing here can happen for are zero.
 
 use rocinante_firmware_cmd::mlx5::registers::counters::{
-    DiscardCounters, ExtendedCounters, Ieee8023Counters, PerPrioCounters, PhysLayerCounters, Ppcnt,
-    Rfc2819Counters, Rfc2863Counters, Rfc3635Counters,
+    DiscardCounters, ExtendedCounters, IbExtendedPortCounters, IbPortCounters, Ieee8023Counters,
+    PerPrioCounters, PhysLayerCounters, PhysLayerStatisticalCounters, Ppcnt, Rfc2819Counters,
+    Rfc2863Counters, Rfc3635Counters,
 };
 
 use super::{CmdError, check_port};
@@ -20,18 +21,25 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
     let tx = &core.port.counters.transmitted;
     let oversize = core.port.counters.oversize;
     let discards = &core.eth.discards;
+    let milliseconds = core.now.0.saturating_sub(core.port.counted_since.0) / 1_000_000;
     match group {
         0x00 => {
             let mut c = Ieee8023Counters::new(set);
             c.set_a_frames_transmitted_ok(tx.frames)
                 .set_a_frames_received_ok(rx.frames);
-            c.set_a_octets_transmitted_ok(tx.octets)
-                .set_a_octets_received_ok(rx.octets);
+            // Adapters count frame check sequences here too, whatever the standard says.
+            c.set_a_octets_transmitted_ok(tx.octets_on_wire())
+                .set_a_octets_received_ok(rx.octets_on_wire());
             c.set_a_multicast_frames_xmitted_ok(tx.multicast);
             c.set_a_broadcast_frames_xmitted_ok(tx.broadcast);
             c.set_a_multicast_frames_received_ok(rx.multicast);
             c.set_a_broadcast_frames_received_ok(rx.broadcast);
             c.set_a_frame_too_long_errors(oversize);
+            c.set_a_mac_control_frames_transmitted(tx.control)
+                .set_a_mac_control_frames_received(rx.control)
+                .set_a_unsupported_opcodes_received(rx.unknown_control);
+            c.set_a_pause_mac_ctrl_frames_received(rx.pause)
+                .set_a_pause_mac_ctrl_frames_transmitted(tx.pause);
         }
         0x01 => {
             let mut c = Rfc2863Counters::new(set);
@@ -78,10 +86,15 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
             c.set_ether_stats_pkts8192to10239octets(s10239);
         }
         0x03 => {
-            Rfc3635Counters::new(set).set_dot3stats_frame_too_longs(oversize);
+            let mut c = Rfc3635Counters::new(set);
+            c.set_dot3stats_frame_too_longs(oversize)
+                .set_dot3control_in_unknown_opcodes(rx.unknown_control);
+            c.set_dot3in_pause_frames(rx.pause)
+                .set_dot3out_pause_frames(tx.pause);
         }
         0x05 => {
             let mut c = ExtendedCounters::new(set);
+            c.set_rx_icrc_encapsulated(core.icrc_errors);
             let [
                 s64,
                 s127,
@@ -110,18 +123,43 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
             c.set_ingress_general(discards.receive_discard_vport_down);
             c.set_egress_general(discards.transmit_discard_vport_down);
         }
-        // One queue for all: its traffic is that of priority 0.
-        0x10 if prio == 0 => {
+        0x10 => {
+            let at = usize::from(prio & 7);
+            let (rx, tx) = (&rx.priorities[at], &tx.priorities[at]);
             let mut c = PerPrioCounters::new(set);
-            c.set_rx_octets(rx.octets_on_wire())
-                .set_rx_frames(rx.frames);
-            c.set_tx_octets(tx.octets_on_wire())
-                .set_tx_frames(tx.frames);
+            c.set_rx_octets(rx.octets).set_rx_frames(rx.frames);
+            c.set_tx_octets(tx.octets).set_tx_frames(tx.frames);
+            c.set_rx_pause(rx.pause).set_tx_pause(tx.pause);
         }
         0x12 => {
             let mut c = PhysLayerCounters::new(set);
-            c.set_time_since_last_clear(core.now.0 / 1_000_000);
+            c.set_time_since_last_clear(milliseconds);
             c.set_link_down_events(core.port.counters.link_down_events);
+        }
+        0x16 => {
+            let mut c = PhysLayerStatisticalCounters::new(set);
+            c.set_time_since_last_clear(milliseconds)
+                .set_phy_received_bits(core.port.bits(core.now));
+        }
+        0x20 => {
+            // Of 8 bits, which stop at their end.
+            let downs = u8::try_from(core.port.counters.link_down_events).unwrap_or(u8::MAX);
+            IbPortCounters::new(set).set_link_downed_counter(downs);
+        }
+        0x21 => {
+            let vport = &core.vport_counters;
+            let (tx, rx) = (vport.transmitted_ib_unicast, vport.received_ib_unicast);
+            let (tx_group, rx_group) =
+                (vport.transmitted_ib_multicast, vport.received_ib_multicast);
+            let mut c = IbExtendedPortCounters::new(set);
+            c.set_port_xmit_data(tx.octets.wrapping_add(tx_group.octets))
+                .set_port_rcv_data(rx.octets.wrapping_add(rx_group.octets));
+            c.set_port_xmit_pkts(tx.packets.wrapping_add(tx_group.packets))
+                .set_port_rcv_pkts(rx.packets.wrapping_add(rx_group.packets));
+            c.set_port_unicast_xmit_pkts(tx.packets)
+                .set_port_multicast_xmit_pkts(tx_group.packets);
+            c.set_port_unicast_rcv_pkts(rx.packets)
+                .set_port_multicast_rcv_pkts(rx_group.packets);
         }
         _ => {}
     }

@@ -40,6 +40,19 @@ fn bad_event_queues_are_refused() {
     assert!(d.nic.core.eqs.table.is_empty());
 }
 
+/// FreeBSD reads no module of which no event said that it is plugged.
+#[test]
+fn whoever_subscribes_to_modules_is_told_of_the_one_there_is() {
+    let mut driver = Driver::initialized();
+    let uar = driver.uar();
+    driver.ok(&create_eq(uar, 0, 1 << 0x16, MEMORY));
+    let mut entry = [0; 64];
+    driver.nic.core.mem.read(MEMORY, &mut entry).unwrap();
+    // Type, module and status, the rest is zero, the owner bit included.
+    assert_eq!((entry[0x01], entry[0x21], entry[0x23]), (0x16, 0, 1));
+    assert_eq!(entry.iter().filter(|byte| **byte != 0).count(), 2);
+}
+
 #[test]
 fn event_queue_numbers_fit_a_doorbell() {
     let mut driver = Driver::initialized();

@@ -54,7 +54,7 @@ fn commands_are_refused_in_the_wrong_state() {
 #[test]
 fn unknown_and_unoffered_commands_are_bad_ops() {
     let mut driver = Driver::initialized();
-    for code in [0x000u16, 0x106, 0x50d, 0x710, 0x829, 0xa04, 0xffff] {
+    for code in [0x000u16, 0x106, 0x50d, 0x710, 0x740, 0x752, 0xa04, 0xffff] {
         let mut input = vec![0; 0x1010];
         Input::new(&mut input).set_opcode(code);
         assert_eq!(driver.refused(&input), (Status::BadOp, 0xfff0), "{code:#x}");

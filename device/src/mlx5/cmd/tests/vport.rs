@@ -147,9 +147,86 @@ fn there_is_one_vport() {
     ];
     for opcode in opcodes {
         let mut other = input(opcode, 0, 0x200);
-        other[8] = 0x80;
+        (other[8], other[11]) = (0x80, 1);
         assert_eq!(driver.refused(&other).0, Status::BadParam, "{opcode}");
     }
+}
+
+/// Drivers that manage vports may name their own as they name others.
+#[test]
+fn vport_0_is_the_functions_own() {
+    let mut driver = Driver::initialized();
+    for opcode in [Opcode::QueryVportState, Opcode::QueryNicVportContext] {
+        let mut own = input(opcode, 0, 0x10);
+        own[8] = 0x80;
+        driver.ok(&own);
+    }
+}
+
+#[test]
+fn an_armed_change_is_told_once() {
+    let mut driver = Driver::initialized();
+    let uar = driver.uar();
+    let eqn = driver.ok(&create_eq(uar, 0, 1 << 0x0d, MEMORY))[0x0b];
+    let told = |driver: &Driver| {
+        let eq = driver.nic.core.eqs.table.get(u32::from(eqn)).unwrap();
+        eq.producer()
+    };
+    let mut arm = modify(0);
+    let mut view = ModifyNicVportContextIn::new(&mut arm);
+    view.field_select_mut().set_change_event(true);
+    view.nic_vport_context_mut()
+        .set_arm_change_event(true)
+        .set_event_on_uc_address_change(true);
+    let list = |kind: u8, mac: u8| {
+        let mut bytes = modify(1);
+        let mut view = ModifyNicVportContextIn::new(&mut bytes);
+        view.field_select_mut().set_addresses_list(true);
+        let mut context = view.nic_vport_context_mut();
+        context.set_allowed_list_type(kind).set_allowed_list_size(1);
+        context
+            .mac_list_mut()
+            .get_mut(0)
+            .set_mac_addr(&[kind, 0, 0, 0, 0, mac]);
+        bytes
+    };
+    driver.ok(&list(0, 1));
+    assert_eq!(told(&driver), 0, "not armed");
+    driver.ok(&arm);
+    driver.ok(&list(1, 2));
+    assert_eq!(told(&driver), 0, "another list");
+    driver.ok(&list(0, 1));
+    assert_eq!(told(&driver), 0, "the same list");
+    driver.ok(&list(0, 2));
+    assert_eq!(told(&driver), 1);
+    driver.ok(&list(0, 3));
+    assert_eq!(told(&driver), 1, "disarmed");
+}
+
+/// SET_L2_TABLE_ENTRY as Linux and FreeBSD send it: index 5, 02:00:00:00:00:07.
+#[test]
+fn the_table_of_addresses_is_kept() {
+    let mut driver = Driver::initialized();
+    let mut set = input(Opcode::SetL2TableEntry, 0, 0x40);
+    set[0x17] = 5;
+    set[0x22..0x28].copy_from_slice(&[2, 0, 0, 0, 0, 7]);
+    driver.ok(&set);
+    let mut query = input(Opcode::QueryL2TableEntry, 0, 0x40);
+    query[0x17] = 5;
+    assert_eq!(driver.ok(&query)[0x20..0x28], [0, 0, 2, 0, 0, 0, 0, 7]);
+    let mut delete = input(Opcode::DeleteL2TableEntry, 0, 0x40);
+    delete[0x17] = 5;
+    driver.ok(&delete);
+    assert_eq!(driver.refused(&query), (Status::BadRes, 1));
+    driver.ok(&delete);
+    delete[0x17] = 128;
+    assert_eq!(driver.refused(&delete), (Status::BadParam, 1));
+    set[0x17] = 128;
+    assert_eq!(driver.refused(&set), (Status::BadParam, 1));
+    set[0x17] = 127;
+    driver.ok(&set);
+    set[0x22] = 3;
+    assert_eq!(driver.refused(&set), (Status::BadParam, 2));
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! Counters of the port.
+
+/// Upper bounds of the frame length classes of RFC 2819, frame check sequence included.
+const SIZE_BOUNDS: [usize; 9] = [64, 127, 255, 511, 1023, 1518, 2047, 4095, 8191];
+
+/// Frames of one priority and direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PriorityCounters {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes, with frame check sequences.
+    pub octets: u64,
+    /// Pause frames of this priority, or, for priority 0, for all of them.
+    pub pause: u64,
+}
+
+/// Counters of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameCounters {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes, without frame check sequences.
+    pub octets: u64,
+    /// Frames to a group address that is not the broadcast address.
+    pub multicast: u64,
+    /// Frames to the broadcast address.
+    pub broadcast: u64,
+    /// Frames by length with frame check sequence: up to 64 bytes, 127, 255, 511, 1023, 1518,
+    /// 2047, 4095, 8191 and longer.
+    pub sizes: [u64; 10],
+    /// The same frames by priority.
+    pub priorities: [PriorityCounters; 8],
+    /// MAC control frames, which are frames as well.
+    pub control: u64,
+    /// Those of them that ask for a pause.
+    pub pause: u64,
+    /// Those of them with an opcode that is unknown.
+    pub unknown_control: u64,
+}
+
+impl FrameCounters {
+    /// Counts a frame of `len` bytes without frame check sequence, of priority 0.
+    #[inline]
+    pub fn count(&mut self, dmac: &[u8; 6], len: usize) {
+        self.count_of_priority(dmac, len, 0);
+    }
+
+    /// Counts a frame of `len` bytes without frame check sequence.
+    #[inline]
+    pub fn count_of_priority(&mut self, dmac: &[u8; 6], len: usize, priority: u8) {
+        self.frames += 1;
+        self.octets += len as u64;
+        if *dmac == [0xff; 6] {
+            self.broadcast += 1;
+        } else if dmac[0] & 1 != 0 {
+            self.multicast += 1;
+        }
+        let class = SIZE_BOUNDS.iter().position(|bound| len + 4 <= *bound);
+        self.sizes[class.unwrap_or(SIZE_BOUNDS.len())] += 1;
+        let priority = &mut self.priorities[usize::from(priority & 7)];
+        priority.frames += 1;
+        priority.octets += len as u64 + 4;
+    }
+
+    /// Frames to one station.
+    pub fn unicast(&self) -> u64 {
+        self.frames - self.multicast - self.broadcast
+    }
+
+    /// Bytes with frame check sequences.
+    pub fn octets_on_wire(&self) -> u64 {
+        self.octets + 4 * self.frames
+    }
+}
+
+/// Counters of the port. Whoever sends or receives RoCE frames counts them here too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Frames received.
+    pub received: FrameCounters,
+    /// Frames sent.
+    pub transmitted: FrameCounters,
+    /// Received frames that were dropped because they were longer than the MTU.
+    pub oversize: u64,
+    /// Times that the link went down.
+    pub link_down_events: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_by_address_length_and_priority() {
+        let mut counters = FrameCounters::default();
+        counters.count(&[0xff; 6], 60);
+        counters.count(&[1, 0, 0x5e, 0, 0, 1], 61);
+        counters.count_of_priority(&[2, 0, 0, 0, 0, 1], 1514, 3);
+        counters.count_of_priority(&[2, 0, 0, 0, 0, 1], 9000, 7);
+        assert_eq!(
+            (counters.broadcast, counters.multicast, counters.unicast()),
+            (1, 1, 2)
+        );
+        assert_eq!(counters.sizes, [1, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+        assert_eq!(counters.octets_on_wire(), 60 + 61 + 1514 + 9000 + 16);
+        let sum = |get: fn(&PriorityCounters) -> u64| counters.priorities.iter().map(get).sum();
+        let frames: u64 = sum(|priority| priority.frames);
+        let octets: u64 = sum(|priority| priority.octets);
+        assert_eq!((frames, octets), (4, counters.octets_on_wire()));
+        assert_eq!(
+            counters.priorities.map(|priority| priority.frames),
+            [2, 0, 0, 1, 0, 0, 0, 1]
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! The temperature sensor of the chip, in units of 0.125 degrees Celsius.
+
+/// There is nothing that heats up: 45 degrees.
+const TEMPERATURE: u16 = 45 * 8;
+
+/// A sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sensor {
+    /// The highest temperature is kept.
+    pub keeps_maximum: bool,
+    /// When to warn: never, once, always.
+    pub event: u8,
+    /// Thresholds of warnings: high, low.
+    pub thresholds: (u16, u16),
+}
+
+impl Default for Sensor {
+    fn default() -> Self {
+        Sensor {
+            keeps_maximum: false,
+            event: 0,
+            thresholds: (105 * 8, 95 * 8),
+        }
+    }
+}
+
+impl Sensor {
+    /// Temperature.
+    pub fn temperature(&self) -> u16 {
+        TEMPERATURE
+    }
+
+    /// Highest temperature since it was kept.
+    pub fn maximum(&self) -> u16 {
+        if self.keeps_maximum { TEMPERATURE } else { 0 }
+    }
+}
