@@ -116,12 +116,12 @@ impl Hasher {
             L3::Ipv4 => (1, 12),
             L3::Ipv6 => (2, 0),
         };
+        // What Linux calls RXH_XFRM_SYM_OR_XOR, the one symmetric hash of these adapters: of each pair of fields the OR, then the XOR.
         let both = self.symmetric && has(field::SRC_IP) && has(field::DST_IP);
         let (mut src, mut dst) = (headers.src, headers.dst);
         if both {
             for (s, d) in src.iter_mut().zip(&mut dst) {
-                *s ^= *d;
-                *d = *s;
+                (*s, *d) = (*s | *d, *s ^ *d);
             }
         }
         if has(field::SRC_IP) {
@@ -139,8 +139,7 @@ impl Hasher {
         };
         let (mut sport, mut dport) = (headers.sport, headers.dport);
         if self.symmetric && has(field::SPORT) && has(field::DPORT) {
-            sport ^= dport;
-            dport = sport;
+            (sport, dport) = (sport | dport, sport ^ dport);
         }
         if l4 != 0 && has(field::SPORT) {
             put(&sport.to_be_bytes());
@@ -300,6 +299,11 @@ mod tests {
         assert_ne!(there.value, 0);
         let other = hasher.hash(&v4("161.142.100.80", 1767, "66.9.149.187", 2794));
         assert_ne!(there, other);
+        // The plain hash of the fields OR-ed and XOR-ed: 0x42|0xa1, 0x09|0x8e …, 2794|1766, 2794^1766.
+        let mixed = super::Hasher::new(2, false, 15, &KEY)
+            .unwrap()
+            .hash(&v4("227.143.245.251", 3822, "227.135.241.235", 3084));
+        assert_eq!(there, mixed);
     }
 
     #[test]
