@@ -143,6 +143,8 @@ fn kernel_command_line(config: &GuestConfig) -> String {
         "loglevel=4".to_owned(),
         // An emulated processor has nothing to guard, and pays for guards dearly.
         "mitigations=off".to_owned(),
+        // On a loaded host its timer may be late for the test of whether it ticks, and then it does not boot.
+        "no_timer_check".to_owned(),
         // Nor is it fast enough to test each cipher at each boot.
         "cryptomgr.notests".to_owned(),
         "random.trust_cpu=on".to_owned(),
