@@ -8,7 +8,7 @@ use rocinante_dma::{Gather, MemoryMap};
 use rocinante_wire::MacAddr;
 use rocinante_wire::buf::BufPool;
 use rocinante_wire::frame::{Frame, Payload};
-use rocinante_wire::roce::RoceFrame;
+use rocinante_wire::roce::{Address, L3 as WireL3, RoceFrame, Tci};
 use rocinante_wire::time::Time;
 
 use super::counters::{QCounters, VportCounters};
@@ -236,6 +236,7 @@ impl Core {
             return;
         };
         if self.is_own_mac(mac) {
+            self.vport_counters.transmitted_ib(mac).count(len);
             self.out.loopback.extend(self.out.wire.pop_back());
         } else if self.port.link_up() {
             self.count_roce_transmit(mac, len);
@@ -276,26 +277,34 @@ impl Core {
     }
 
     fn count_roce_transmit(&mut self, mac: MacAddr, len: usize) {
-        let counters = &mut self.vport_counters;
-        let traffic = if mac.is_multicast() {
-            &mut counters.transmitted_ib_multicast
-        } else {
-            &mut counters.transmitted_ib_unicast
-        };
-        traffic.count(len);
-        self.port.counters.transmitted.count(&mac.octets(), len);
+        self.vport_counters.transmitted_ib(mac).count(len);
+        let frame = self.out.wire.back();
+        let priority = frame.map_or(0, |frame| sent_priority(frame.head()));
+        let counters = &mut self.port.counters.transmitted;
+        counters.count_of_priority(&mac.octets(), len, priority);
     }
 
-    /// Counts a RoCE frame of `len` bytes that arrived for `mac`.
-    pub fn count_roce_receive(&mut self, mac: MacAddr, len: usize) {
-        let counters = &mut self.vport_counters;
-        let traffic = if mac.is_multicast() {
-            &mut counters.received_ib_multicast
-        } else {
-            &mut counters.received_ib_unicast
+    /// Counts a RoCE frame of `len` bytes that arrived with those addresses.
+    pub fn count_roce_receive(&mut self, address: &Address, len: usize) {
+        let mac = address.dst_mac;
+        self.vport_counters.received_ib(mac).count(len);
+        let dscp = match address.l3 {
+            // A GRH has no DSCP.
+            WireL3::V1 { .. } => None,
+            ref l3 => Some(l3.tclass() >> 2),
         };
-        traffic.count(len);
-        self.port.counters.received.count(&mac.octets(), len);
+        let qos = &self.port.qos;
+        let priority = qos.priority(address.vlan.map(Tci::pcp), || dscp);
+        let counters = &mut self.port.counters.received;
+        counters.count_of_priority(&mac.octets(), len, priority);
+    }
+}
+
+/// The priority of a RoCE frame that leaves: that of its tag.
+fn sent_priority(head: &[u8]) -> u8 {
+    match head.get(12..15) {
+        Some(&[0x81, 0x00, tci]) => tci >> 5,
+        _ => 0,
     }
 }
 

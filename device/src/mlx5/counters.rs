@@ -1,6 +1,8 @@
 //! Counters that commands report: Q counter sets and vport counters.
 //! Source: `query_q_counter_out`, `query_vport_counter_out` of Linux `mlx5_ifc.h`.
 
+use rocinante_wire::MacAddr;
+
 macro_rules! q_counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// One Q counter set, each field named as in the layout of QUERY_Q_COUNTER.
@@ -86,4 +88,24 @@ pub struct VportCounters {
     pub received_eth_multicast: Traffic,
     pub transmitted_eth_multicast: Traffic,
     pub local_loopback: Traffic,
+}
+
+impl VportCounters {
+    /// Of RoCE frames sent to `mac`.
+    pub fn transmitted_ib(&mut self, mac: MacAddr) -> &mut Traffic {
+        if mac.is_multicast() {
+            &mut self.transmitted_ib_multicast
+        } else {
+            &mut self.transmitted_ib_unicast
+        }
+    }
+
+    /// Of RoCE frames received for `mac`.
+    pub fn received_ib(&mut self, mac: MacAddr) -> &mut Traffic {
+        if mac.is_multicast() {
+            &mut self.received_ib_multicast
+        } else {
+            &mut self.received_ib_unicast
+        }
+    }
 }

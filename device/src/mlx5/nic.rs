@@ -46,6 +46,8 @@ pub enum Input {
     Frame(NicFrame),
     /// Physical link up or down.
     Link(bool),
+    /// The far end of the cable can do speeds up to this one.
+    FarEnd(port::LinkSpeed),
     /// Only time has passed.
     Tick,
 }
@@ -110,6 +112,7 @@ impl Nic {
             Input::Reset => self.power_on_reset(),
             Input::Frame(frame) => self.frame(&frame),
             Input::Link(up) => port::set_physical(&mut self.core, up),
+            Input::FarEnd(speed) => port::set_partner(&mut self.core, speed),
             Input::Tick => {}
         }
         self.run_timers(now);
@@ -382,8 +385,8 @@ impl Nic {
                 self.core.icrc_errors += 1;
                 return;
             }
-            let (mac, len) = (roce.address.dst_mac, frame.len_on_wire());
-            self.core.count_roce_receive(mac, len);
+            let len = frame.len_on_wire();
+            self.core.count_roce_receive(&roce.address, len);
             self.deliver(&roce, frame);
             return;
         }
@@ -393,6 +396,9 @@ impl Nic {
     /// A frame of this NIC for itself.
     fn roce(&mut self, frame: &NicFrame) {
         if let Ok(roce) = frame.parse_roce() {
+            let mac = roce.address.dst_mac;
+            let counters = &mut self.core.vport_counters;
+            counters.received_ib(mac).count(frame.len_on_wire());
             self.deliver(&roce, frame);
         }
     }

@@ -4,6 +4,7 @@
 //! Knows nothing of how registers are laid out.
 
 pub mod buffers;
+pub mod control;
 pub mod counters;
 pub mod fec;
 pub mod flow_control;
@@ -20,6 +21,7 @@ use buffers::Buffers;
 pub use counters::{FrameCounters, PortCounters};
 use fec::Fec;
 use flow_control::FlowControl;
+pub use mode::LinkSpeed;
 use qos::Qos;
 use sensor::Sensor;
 
@@ -28,9 +30,6 @@ pub const MAX_MTU: u16 = 10218;
 
 /// MTU before a driver sets one, for 1500 bytes of payload.
 pub const DEFAULT_MTU: u16 = 1522;
-
-/// Rate of the far end unless somebody says otherwise, in units of 100 Mbit/s.
-pub const DEFAULT_RATE: u16 = 1000;
 
 /// Why there is no link (`monitor_opcode` of PDDR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +108,7 @@ impl Port {
         Port {
             physical_up: false,
             admin_up: true,
-            partner: mode::up_to(DEFAULT_RATE),
+            partner: mode::up_to(LinkSpeed::default()),
             operational: 0,
             mtu: DEFAULT_MTU,
             modes: mode::ALL,
@@ -233,23 +232,14 @@ pub fn set_admin(core: &mut Core, up: bool) {
     }
 }
 
-/// The far end of the cable is another one, which can do speeds up to `rate` (units of
-/// 100 Mbit/s). False if there is no such speed.
-#[must_use]
-pub fn set_partner(core: &mut Core, rate: u16) -> bool {
-    let modes = mode::up_to(rate);
-    if modes == 0 {
-        return false;
+/// The far end of the cable is another one, which can do speeds up to `speed`.
+pub fn set_partner(core: &mut Core, speed: LinkSpeed) {
+    core.port.partner = mode::up_to(speed);
+    // Another speed means another link.
+    if core.port.attempt() != core.port.operational {
+        take_down(core);
+        renew(core);
     }
-    if core.port.partner != modes {
-        core.port.partner = modes;
-        // Another speed means another link.
-        if core.port.attempt() != core.port.operational {
-            take_down(core);
-            renew(core);
-        }
-    }
-    true
 }
 
 /// What a function reset leaves as it is: the cable and what is at its far end.
@@ -322,20 +312,19 @@ mod tests {
     fn the_far_end_limits_the_speed() {
         let mut core = core();
         set_physical(&mut core, true);
-        assert!(set_partner(&mut core, 250));
+        set_partner(&mut core, LinkSpeed::G25);
         assert_eq!(core.port.operational_speed(), (mode::CR_25G, 250));
         assert_eq!(core.port.counters.link_down_events, 1);
-        assert!(!set_partner(&mut core, 123));
         core.port.modes = mode::CR4_100G;
         core.port.forced = true;
         set_admin(&mut core, false);
         set_admin(&mut core, true);
         assert!(!core.port.link_up());
         assert_eq!(core.port.trouble(), LinkTrouble::NoCommonSpeed);
-        assert!(set_partner(&mut core, 1000));
+        set_partner(&mut core, LinkSpeed::G100);
         assert!(core.port.link_up() && !core.port.negotiated());
         // A reset of the function forgets what the driver set, but not the far end.
-        assert!(set_partner(&mut core, 100));
+        set_partner(&mut core, LinkSpeed::G10);
         core.reset(0);
         assert_eq!(core.port.operational_speed(), (mode::CR_10G, 100));
         assert!(core.port.negotiated());

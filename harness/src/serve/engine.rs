@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
 use rocinante_device::mlx5::leak::{Findings, Inventory};
+use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
 use rocinante_wire::switch::PortHandle;
@@ -113,15 +114,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A NIC at power-on, its link up.
+    /// A NIC at power-on, its link up with at most `speed`.
     pub fn new(
         config: NicConfig,
+        speed: LinkSpeed,
         port: Port,
         mailbox: Arc<Mailbox>,
         interrupts: Arc<Interrupts>,
         clock: Clock,
     ) -> Engine {
         let mut nic = Nic::new(config);
+        nic.handle(clock.now(), Input::FarEnd(speed));
         nic.handle(clock.now(), Input::Link(true));
         Engine {
             nic,

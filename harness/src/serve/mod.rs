@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use log::{error, info};
 use rocinante_device::mlx5::leak::{Findings, Inventory};
-use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
+use rocinante_device::mlx5::port::LinkSpeed;
+use rocinante_device::mlx5::{GuestPayload, Input, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::capture::Capture;
 use rocinante_wire::switch::{Links, Wake};
@@ -143,6 +144,12 @@ impl Server {
         self.ask(n, |done| Request::Cable(plugged, done))
     }
 
+    /// Lets the far end of the `n`th NIC's cable do speeds up to `speed`. When this returns the
+    /// driver has been told of a link that came up anew. `None` if there is no such NIC.
+    pub fn set_speed(&self, n: usize, speed: LinkSpeed) -> Option<()> {
+        self.ask(n, |done| Request::Quiesce(Input::FarEnd(speed), done))
+    }
+
     fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (reply, answer) = sync_channel(1);
         let asked = self.nics.get(n)?.mailbox.post(request(reply));
@@ -213,6 +220,7 @@ fn serve_one(
     };
     let engine = Engine::new(
         config,
+        spec.speed,
         port,
         Arc::clone(&mailbox),
         Arc::clone(&interrupts),

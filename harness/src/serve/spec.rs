@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
+use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 
-/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME]`.
+/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NicSpec {
     /// vfio-user socket.
@@ -17,6 +18,8 @@ pub struct NicSpec {
     pub mac: MacAddr,
     /// The link it is plugged into; NICs of the same link see each other.
     pub link: String,
+    /// The speed of the link at this end, unless the driver wants a lower one.
+    pub speed: LinkSpeed,
 }
 
 /// The link of NICs that name none.
@@ -34,6 +37,7 @@ impl NicSpec {
             socket,
             mac,
             link: DEFAULT_LINK.to_owned(),
+            speed: LinkSpeed::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl FromStr for NicSpec {
         let mut socket = None;
         let mut mac = None;
         let mut link = None;
+        let mut speed = None;
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -79,12 +84,14 @@ impl FromStr for NicSpec {
                 "socket" => socket = Some(PathBuf::from(value)),
                 "mac" => mac = Some(parse_mac(value)?),
                 "link" => link = Some(value.to_owned()),
-                _ => return Err(format!("unknown key '{key}' (socket, mac, link)")),
+                "speed" => speed = Some(value.parse()?),
+                _ => return Err(format!("unknown key '{key}' (socket, mac, link, speed)")),
             }
         }
         let mut spec = NicSpec::new(socket.ok_or("socket=PATH is missing")?);
         spec.mac = mac.unwrap_or(spec.mac);
         spec.link = link.unwrap_or(spec.link);
+        spec.speed = speed.unwrap_or(spec.speed);
         Ok(spec)
     }
 }
@@ -123,16 +130,18 @@ mod tests {
 
     #[test]
     fn what_users_write() {
-        let spec: NicSpec = "socket=/run/a.sock,mac=02:00:00:00:00:01,link=blue"
+        let spec: NicSpec = "socket=/run/a.sock,mac=02:00:00:00:00:01,link=blue,speed=25G"
             .parse()
             .unwrap();
         assert_eq!(spec.socket, PathBuf::from("/run/a.sock"));
         assert_eq!(spec.mac, MacAddr::new(2, 0, 0, 0, 0, 1));
         assert_eq!(spec.link, "blue");
+        assert_eq!(spec.speed, LinkSpeed::G25);
         assert_eq!(spec.name(), "a");
         let plain: NicSpec = "socket=b.sock".parse().unwrap();
         assert_eq!(plain, NicSpec::new("b.sock".into()));
         assert_eq!(plain.link, DEFAULT_LINK);
+        assert_eq!(plain.speed, LinkSpeed::G100);
         assert!(!plain.mac.is_multicast());
     }
 
@@ -142,9 +151,10 @@ mod tests {
         assert_eq!(wrong("mac=02:00:00:00:00:01"), "socket=PATH is missing");
         assert_eq!(
             wrong("socket=a,colour=red"),
-            "unknown key 'colour' (socket, mac, link)"
+            "unknown key 'colour' (socket, mac, link, speed)"
         );
         assert_eq!(wrong("socket=a,mac=zz"), "'zz' is not a MAC address");
+        assert!(wrong("socket=a,speed=26G").contains("none of the speeds"));
         assert!(wrong("socket=a,mac=01:00:5e:00:00:01").contains("not a unicast address"));
         assert_eq!(wrong("socket"), "'socket' is not KEY=VALUE");
         assert!(check(&["socket=a".parse().unwrap(), "socket=a".parse().unwrap()]).is_err());

@@ -5,13 +5,14 @@ use rocinante_wire::buf::Buf;
 use rocinante_wire::frame::Piece;
 
 use super::QueueState;
-use super::headers::{ETHERNET_LEN, Headers};
+use super::headers::{ETHERNET_LEN, Headers, L3};
 use super::lro::{self, Rules};
 use super::packet::Packet;
 use super::place::{Report, place};
 use super::rss::Hash;
 use super::steering::Delivery;
 use crate::mlx5::core::{Core, NicFrame};
+use crate::mlx5::port::control;
 use crate::mlx5::wqe::DataSeg;
 
 /// What receiving needs at a time, kept to be used again.
@@ -72,7 +73,15 @@ fn accept(core: &mut Core, frame: &NicFrame, looped: Option<u32>) {
     };
     let mut packet = Packet::new(head, rest, headers);
     if looped.is_none() {
-        core.port.counters.received.count(&packet.headers.dmac, len);
+        let Headers { tag, tclass, .. } = packet.headers;
+        let pcp = tag.map(|tag| (tag.tci >> 13) as u8);
+        let dscp = || (packet.headers.l3 != L3::Other).then_some(tclass >> 2);
+        let priority = core.port.qos.priority(pcp, dscp);
+        let counters = &mut core.port.counters.received;
+        counters.count_of_priority(&packet.headers.dmac, len, priority);
+        if control::is_control(head) {
+            return control::count(counters, head);
+        }
     }
     let mut scratch = std::mem::take(&mut core.eth.rx);
     scratch.deliveries.clear();

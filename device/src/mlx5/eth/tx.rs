@@ -2,6 +2,7 @@
 //! Source: reference of the interface, "TX path".
 
 use log::{debug, trace};
+use rocinante_firmware_cmd::mlx5::eth::Tisc;
 use rocinante_firmware_cmd::mlx5::log::Hex;
 use rocinante_wire::MacAddr;
 use rocinante_wire::buf::Buf;
@@ -74,6 +75,14 @@ fn domain(core: &Core, sqn: u32) -> u32 {
     let sq = core.eth.sqs.get(sqn);
     let tis = sq.and_then(|sq| core.eth.tiss.get(sq.tisn?));
     tis.map_or(0, |tis| tis.transport_domain)
+}
+
+/// The priority of the frames of a send queue: that of its TIS.
+fn priority(core: &Core, sqn: u32) -> u8 {
+    let sq = core.eth.sqs.get(sqn);
+    let tis = sq.and_then(|sq| core.eth.tiss.get(sq.tisn?));
+    // Drivers put it in the upper three bits of the field.
+    tis.map_or(0, |tis| Tisc::new(&tis.context).prio() >> 1)
 }
 
 /// Goes on with a send queue that stopped. To be called when the frames made so far are gone. False
@@ -233,19 +242,20 @@ fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> R
             .map_err(|_| Fault::PROTECTION)?;
     }
     let domain = domain(core, sqn);
+    let priority = priority(core, sqn);
     send(
         core,
-        domain,
+        (domain, priority),
         &request,
         &scratch.data.inline,
         &scratch.pieces,
     )
 }
 
-/// Makes and sends the frames of a request of a send queue of the transport domain `domain`.
+/// Makes and sends the frames of a request of a send queue of that transport domain and priority.
 fn send(
     core: &mut Core,
-    domain: u32,
+    (domain, priority): (u32, u8),
     request: &SendRequest<'_>,
     inline: &[u8],
     pieces: &[(u64, u64)],
@@ -282,7 +292,8 @@ fn send(
             }
             eth.looped.push_back(Frame::from_buf(buf.duplicate()));
         }
-        port.counters.transmitted.count(&headers.dmac, len);
+        let counters = &mut port.counters.transmitted;
+        counters.count_of_priority(&headers.dmac, len, priority);
         out.wire.push_back(Frame::from_buf(buf));
     };
     let max_frame = usize::from(crate::mlx5::port::MAX_MTU) - 4;

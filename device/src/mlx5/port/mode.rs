@@ -63,15 +63,55 @@ pub fn rate(mode: u32) -> u16 {
         .map_or(0, |(rate, ..)| rate)
 }
 
-/// The modes over copper up to a rate in units of 100 Mbit/s; 0 if there is no such rate.
-pub fn up_to(limit: u16) -> u32 {
-    if RATES.iter().all(|(rate, ..)| *rate != limit) {
-        return 0;
-    }
+/// The modes over copper up to a speed.
+pub fn up_to(limit: LinkSpeed) -> u32 {
     RATES
         .into_iter()
-        .filter(|(rate, ..)| *rate <= limit)
+        .filter(|(rate, ..)| *rate <= limit as u16)
         .fold(0, |modes, (_, _, copper)| modes | copper)
+}
+
+/// A speed that a link can have, in units of 100 Mbit/s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+#[allow(missing_docs)] // the names say it
+pub enum LinkSpeed {
+    G1 = 10,
+    G10 = 100,
+    G25 = 250,
+    G40 = 400,
+    G50 = 500,
+    #[default]
+    G100 = 1000,
+}
+
+impl LinkSpeed {
+    /// All of them.
+    pub const ALL: [LinkSpeed; 6] = [
+        LinkSpeed::G1,
+        LinkSpeed::G10,
+        LinkSpeed::G25,
+        LinkSpeed::G40,
+        LinkSpeed::G50,
+        LinkSpeed::G100,
+    ];
+}
+
+impl std::fmt::Display for LinkSpeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}G", *self as u16 / 10)
+    }
+}
+
+impl std::str::FromStr for LinkSpeed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LinkSpeed, String> {
+        Self::ALL
+            .into_iter()
+            .find(|speed| speed.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| format!("'{text}' is none of the speeds 1G, 10G, 25G, 40G, 50G, 100G"))
+    }
 }
 
 #[cfg(test)]
@@ -81,12 +121,18 @@ mod tests {
     #[test]
     fn the_fastest_common_rate_wins_over_copper() {
         assert_eq!(ALL, 0xf8f5_f0d3);
-        assert_eq!(up_to(1000), 0x4810_1041);
-        assert_eq!(negotiate(ALL, up_to(1000)), CR4_100G);
-        assert_eq!(negotiate(KR_25G | SR_10G, up_to(1000)), CR_25G);
-        assert_eq!(negotiate(ALL, up_to(400)), CR4_40G);
-        assert_eq!(negotiate(CR4_100G, up_to(250)), 0);
-        assert_eq!(up_to(200), 0);
+        assert_eq!(up_to(LinkSpeed::G100), 0x4810_1041);
+        assert_eq!(negotiate(ALL, up_to(LinkSpeed::G100)), CR4_100G);
+        assert_eq!(negotiate(KR_25G | SR_10G, up_to(LinkSpeed::G100)), CR_25G);
+        assert_eq!(negotiate(ALL, up_to(LinkSpeed::G40)), CR4_40G);
+        assert_eq!(negotiate(CR4_100G, up_to(LinkSpeed::G25)), 0);
+        assert_eq!(up_to(LinkSpeed::G1), CX_1G);
+        for speed in LinkSpeed::ALL {
+            assert_eq!(rate(negotiate(ALL, up_to(speed))), speed as u16);
+            assert_eq!(speed.to_string().parse(), Ok(speed));
+        }
+        assert_eq!("25g".parse(), Ok(LinkSpeed::G25));
+        assert!("20G".parse::<LinkSpeed>().is_err());
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(super) fn read_mcam(data: &mut [u8]) {
     let first = mcam.feature_group() == 0;
     let mut features = mcam.mng_feature_cap_mask_mut();
     features.as_bytes_mut().fill(0);
+    // No mcia_32dwords: Linux 6.1 as Debian builds it trips over its own memory checks with it.
     features
-        .set_mcia_32dwords(first)
         .set_pcie_performance_group(first)
         .set_tx_overflow_buffer_pkt(first)
         .set_pcie_outbound_stalled(first);

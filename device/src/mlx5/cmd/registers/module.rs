@@ -14,9 +14,12 @@ mod status {
     pub const I2C_ERROR: u8 = 9;
 }
 
+/// Bytes that one access reads at most, 12 words; 32 are a feature that is not announced.
+const MOST: usize = 48;
+
 pub(super) fn read_mcia(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
     let mut mcia = Mcia::new(data);
-    let mut window = [0; 0x80];
+    let mut window = [0; MOST];
     let start = usize::from(mcia.device_address());
     let size = usize::from(mcia.size());
     let asked = window.get_mut(..size).ok_or(MODULE_SIZE)?;
@@ -35,7 +38,9 @@ pub(super) fn read_mcia(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
             None => status::NO_RESPONSE,
         }
     };
-    mcia.set_status(status).set_data(&window);
+    let mut whole = [0; 0x80];
+    whole[..MOST].copy_from_slice(&window);
+    mcia.set_status(status).set_data(&whole);
     Ok(())
 }
 
