@@ -148,4 +148,9 @@ layout! {
     pub input DestroyRqtIn[0x10] {
         0x08[23:0] rqtn;
     }
+
+    /// Input of ADD_VXLAN_UDP_DPORT and DELETE_VXLAN_UDP_DPORT.
+    pub input VxlanUdpDportIn[0x10] {
+        0x0c[15:0] vxlan_udp_port;
+    }
 }

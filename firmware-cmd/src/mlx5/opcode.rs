@@ -7,6 +7,7 @@ use super::eq::{CreateEqIn, CreateEqOut, DestroyEqIn, QueryEqIn, QueryEqOut};
 use super::eth::{
     CreateRqtIn, CreateRqtOut, CreateTirIn, CreateTirOut, CreateTisIn, CreateTisOut, DestroyRqtIn,
     DestroyTirIn, DestroyTisIn, ModifyRqtIn, ModifyTirIn, ModifyTisIn, QueryTisIn, QueryTisOut,
+    VxlanUdpDportIn,
 };
 use super::flow::{
     AllocFlowCounterIn, AllocFlowCounterOut, CreateFlowGroupIn, CreateFlowGroupOut,
@@ -241,8 +242,8 @@ opcodes! {
     0x824 QueryCongParams "QUERY_CONG_PARAMS";
     0x825 ModifyCongParams "MODIFY_CONG_PARAMS";
     0x826 QueryCongStatistics "QUERY_CONG_STATISTICS";
-    0x827 AddVxlanUdpDport "ADD_VXLAN_UDP_DPORT";
-    0x828 DeleteVxlanUdpDport "DELETE_VXLAN_UDP_DPORT";
+    0x827 AddVxlanUdpDport "ADD_VXLAN_UDP_DPORT": VxlanUdpDportIn 0x10 => Output;
+    0x828 DeleteVxlanUdpDport "DELETE_VXLAN_UDP_DPORT": VxlanUdpDportIn 0x10 => Output;
     0x829 SetL2TableEntry "SET_L2_TABLE_ENTRY": SetL2TableEntryIn 0x40 => Output;
     0x82a QueryL2TableEntry "QUERY_L2_TABLE_ENTRY": QueryL2TableEntryIn 0x40 => QueryL2TableEntryOut;
     0x82b DeleteL2TableEntry "DELETE_L2_TABLE_ENTRY": DeleteL2TableEntryIn 0x40 => Output;

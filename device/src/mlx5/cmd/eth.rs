@@ -4,6 +4,7 @@ mod rq;
 mod sq;
 mod tir;
 mod tis;
+mod vxlan;
 
 use super::{CmdError, Opcode, Status};
 use crate::mlx5::buffer::{QueueBuffer, TooFewPages};
@@ -39,6 +40,8 @@ pub fn execute(
         Opcode::CreateRqt => tir::create_rqt(nic, input, output),
         Opcode::ModifyRqt => tir::modify_rqt(nic, input),
         Opcode::DestroyRqt => tir::destroy_rqt(nic, input),
+        Opcode::AddVxlanUdpDport => vxlan::add(nic, input),
+        Opcode::DeleteVxlanUdpDport => vxlan::delete(nic, input),
         opcode => Err(CmdError::new(
             opcode,
             0,

@@ -135,6 +135,8 @@ pub struct Eth {
     pub steering: Steering,
     /// Dropped frames.
     pub discards: Discards,
+    /// UDP ports of VXLAN.
+    pub vxlan_ports: Vec<u16>,
     /// Which of its own frames TIRs want.
     pub loops: Loops,
     /// Frames on their way back.
@@ -164,6 +166,7 @@ impl Eth {
             tis_numbers: Numbers::new(1, 1 << 12),
             steering: Steering::default(),
             discards: Discards::default(),
+            vxlan_ports: Vec::new(),
             loops: Loops::default(),
             looped: VecDeque::new(),
             waiting: VecDeque::new(),
