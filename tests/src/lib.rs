@@ -1,8 +1,10 @@
 //! What the whole-system tests share: fabrics of NICs in virtual time with queue pairs on them, patterns in memory, and
-//! waiting for completions; pairs of real guests.
+//! waiting for completions; pairs of real guests; recorded drivers.
 
 pub mod capture;
 pub mod guests;
+pub mod replay;
+pub mod vectors;
 pub mod world;
 
 pub use world::{End, Payload, World, pattern, run_id};
