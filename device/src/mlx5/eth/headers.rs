@@ -64,6 +64,9 @@ pub struct Headers {
     pub l3_offset: usize,
     /// First byte after the IP datagram; never beyond the frame.
     pub l3_end: usize,
+    /// The IP header tells of more than there is in the frame: good enough to be matched, not to be
+    /// summed.
+    pub truncated: bool,
     /// IPv4 header length in 4-byte units.
     pub ihl: u8,
     /// Traffic class or type of service.
@@ -168,7 +171,7 @@ impl Headers {
         let ihl = header[0] & 0xf;
         let header_len = usize::from(ihl) * 4;
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        if header[0] >> 4 != 4 || header_len < 20 || total < header_len || at + total > len {
+        if header[0] >> 4 != 4 || header_len < 20 || total < header_len {
             return None;
         }
         if at + header_len > head.len() {
@@ -183,7 +186,8 @@ impl Headers {
         self.fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
         self.src[12..].copy_from_slice(&header[12..16]);
         self.dst[12..].copy_from_slice(&header[16..20]);
-        self.l3_end = at + total;
+        self.l3_end = len.min(at + total);
+        self.truncated = at + total > len;
         self.l4_offset = at + header_len;
         Some(())
     }
@@ -192,7 +196,7 @@ impl Headers {
         let at = self.l3_offset;
         let header: &[u8; 40] = head.get(at..)?.first_chunk()?;
         let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        if header[0] >> 4 != 6 || at + 40 + payload > len {
+        if header[0] >> 4 != 6 {
             return None;
         }
         self.l3 = L3::Ipv6;
@@ -200,7 +204,8 @@ impl Headers {
         self.ttl = header[7];
         self.src.copy_from_slice(&header[8..24]);
         self.dst.copy_from_slice(&header[24..40]);
-        self.l3_end = at + 40 + payload;
+        self.l3_end = len.min(at + 40 + payload);
+        self.truncated = at + 40 + payload > len;
         let mut next = header[6];
         let mut at = at + 40;
         for _ in 0..MAX_EXTENSIONS {
@@ -401,6 +406,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_datagram_that_claims_more_than_there_is_can_be_matched() {
+        for frame in [
+            ipv4(None, protocol::UDP, (9, 10), &[0; 30]),
+            ipv6(protocol::UDP, (9, 10), &[0; 30]),
+        ] {
+            let cut = &frame[..frame.len() - 1];
+            let whole = Headers::parse(&frame, frame.len()).unwrap();
+            let headers = Headers::parse(cut, cut.len()).unwrap();
+            assert!(headers.truncated && !whole.truncated);
+            assert_eq!(headers.l3_end, cut.len());
+            assert_eq!(headers.key().to_bytes(), whole.key().to_bytes());
+        }
+    }
+
+    #[test]
     fn the_key_has_the_layout_of_the_match_parameters() {
         let frame = ipv4(
             Some((ETHERTYPE_SVLAN, 0x6123)),
@@ -480,7 +500,7 @@ pub(super) mod tests {
     #[test]
     fn lengths_that_do_not_fit_leave_a_plain_frame() {
         let mut frame = ipv4(None, protocol::TCP, (80, 4000), b"hello");
-        frame[17] += 1;
+        frame[17] = 19;
         let headers = Headers::parse(&frame, frame.len()).unwrap();
         assert_eq!((headers.l3, headers.ethertype), (L3::Other, 0x800));
         assert!(Headers::parse(&frame[..13], 13).is_none());

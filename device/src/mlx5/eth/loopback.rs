@@ -1,10 +1,9 @@
 //! Which frames come back to the NIC that sent them.
 //!
-//! Without an embedded switch between functions, what a send queue sends is offered to the NIC's own receive
-//! steering, whoever it is for, unless the vport forbids it (`disable_uc_local_lb`, `disable_mc_local_lb`). A TIR
-//! takes what comes from another transport domain; of its own domain, only what `self_lb_block` names. Sources:
-//! `mlx5_ib_enable_lb` of Linux, which lets frames back in when there are two users' transport domains, and
-//! `mlx5e_refresh_tirs`.
+//! What a send queue sends to the NIC's own addresses or to a group is offered to its receive steering, unless
+//! the vport forbids it (`disable_uc_local_lb`, `disable_mc_local_lb`). A TIR takes what comes from another
+//! transport domain; of its own domain, only what `self_lb_block` names. Sources: `mlx5_ib_enable_lb` of Linux,
+//! which lets frames back in when there are two users' transport domains, and `mlx5e_refresh_tirs`.
 //!
 //! Knows nothing of how frames are sent or received.
 

@@ -59,9 +59,10 @@ impl<'a> Packet<'a> {
         Sum::default().add_at(0, first).add_at(first.len(), second)
     }
 
-    /// Computed once, however many queues the packet goes to. `None`: not an IP datagram.
+    /// Computed once, however many queues the packet goes to. `None`: not an IP datagram, or not the
+    /// whole of it.
     pub fn checks(&mut self) -> Option<Checks> {
-        if self.headers.l3 == L3::Other {
+        if self.headers.l3 == L3::Other || self.headers.truncated {
             return None;
         }
         if self.checks.is_some() {

@@ -284,13 +284,11 @@ fn send(
         .count(len);
         let to = MacAddr::from(headers.dmac);
         let own = || vport.permanent == to || vport.uc_list.contains(&to);
-        let looped = if group { loop_multicast } else { loop_unicast };
-        if looped {
-            if !group && own() {
-                eth.looped.push_back(Frame::from_buf(buf));
-                return;
-            }
+        if group && loop_multicast {
             eth.looped.push_back(Frame::from_buf(buf.duplicate()));
+        } else if !group && loop_unicast && own() {
+            eth.looped.push_back(Frame::from_buf(buf));
+            return;
         }
         let counters = &mut port.counters.transmitted;
         counters.count_of_priority(&headers.dmac, len, priority);
