@@ -52,7 +52,7 @@ impl Pair {
                     self.ends[1 - from].function.nic.receive(self.now, &frame);
                 }
             }
-            self.now = self.now + FLIGHT;
+            self.now += FLIGHT;
             for side in &mut self.ends {
                 side.function.now = self.now;
                 side.function.handle(Input::Tick);
