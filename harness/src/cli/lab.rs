@@ -9,7 +9,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::lab::bench;
 use crate::lab::demo::{self, Demo, Fabric, Floors};
-use crate::lab::{self, Emulated, GuestConfig, Lab, LabConfig, Progress, Rxe, Series};
+use crate::lab::freebsd::{self, Image, Login, Machine, Peer, Plan};
+use crate::lab::{self, Emulated, GuestConfig, Lab, LabConfig, Progress, Report, Rxe, Series};
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
@@ -45,6 +46,11 @@ enum Command {
         shell: bool,
     },
     /// Boot two guests with a NIC each and run the RDMA tools between them
+    ///
+    /// With `--guest freebsd --image FILE` the first guest is the FreeBSD of that file, and so is the second, unless
+    /// `--peer linux` makes it the lab's own. FILE is an official VM image of FreeBSD, unpacked (FreeBSD-<release>-amd64.qcow2 or
+    /// .raw, with UFS or ZFS), or any other disk image or ISO that comes up with a root login or a root shell on its
+    /// display or on its first serial port. It is never written to. What the image lacks is skipped.
     Demo(DemoArguments),
     /// Measure the data path between two NICs in this process, without guests; fails below the floors
     Bench {
@@ -96,6 +102,42 @@ struct DemoArguments {
     /// Which NICs the guests have
     #[arg(long, value_enum, default_value_t = Nics::Emulated)]
     nics: Nics,
+    /// Which system is tried
+    #[arg(long, value_enum, default_value_t = System::Linux)]
+    guest: System,
+    #[command(flatten)]
+    freebsd: FreeBsdArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --guest freebsd")]
+struct FreeBsdArguments {
+    /// Disk image or ISO with FreeBSD: an official VM image, unpacked
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// The other guest
+    #[arg(long, value_enum, default_value_t = System::Freebsd)]
+    peer: System,
+    /// Password of root, where the image has one
+    #[arg(long)]
+    password: Option<String>,
+    /// How many times the driver is detached and attached
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    reloads: usize,
+    /// How many times the guest is started anew
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    reboots: usize,
+    /// Fail if pings take longer than this many microseconds on average
+    #[arg(long, value_name = "MICROSECONDS")]
+    ping_latency: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum System {
+    /// The lab's own, with the kernel that `--kernel` says
+    Linux,
+    /// That of the image
+    Freebsd,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,6 +161,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     match &arguments.command {
         Command::Prepare { shell } => prepare(&Lab::prepare(&config, &progress)?, *shell),
+        Command::Demo(arguments) if arguments.guest == System::Freebsd => {
+            freebsd_demo(&config, arguments, &progress)
+        }
         Command::Demo(arguments) => demo(&Lab::prepare(&config, &progress)?, arguments, &progress),
         Command::Bench { json, only } => bench(only, json.as_deref()),
         Command::Exec {
@@ -181,10 +226,7 @@ fn bench(only: &str, json: Option<&Path>) -> Result<ExitCode> {
 }
 
 fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<ExitCode> {
-    progress.say(&format!("logs and capture: {}", lab.logs().display()));
-    std::fs::create_dir_all(lab.logs())
-        .with_context(|| format!("cannot make {}", lab.logs().display()))?;
-    lab::log_to(&lab.logs().join("nics.log"))?;
+    prepare_logs(lab, progress)?;
     let fabric: Box<dyn Fabric> = match arguments.nics {
         Nics::Emulated => Box::new(Emulated::start(2, Some(&lab.logs().join("link0.pcapng")))?),
         Nics::Rxe => Box::new(Rxe::new()?),
@@ -194,20 +236,29 @@ fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<Exi
         write_latency: arguments.write_latency,
     };
     let Demo { report, guests } = demo::run(lab, fabric.as_ref(), floors, progress);
+    let consoles: Vec<_> = guests
+        .iter()
+        .map(|guest| (guest.name(), guest.console()))
+        .collect();
+    finish(&report, arguments, &consoles)
+}
+
+/// Tells what was found, and leaves the guests running if asked to: those at these consoles.
+fn finish(
+    report: &Report,
+    arguments: &DemoArguments,
+    consoles: &[(&str, &Path)],
+) -> Result<ExitCode> {
     print!("{}", report.table());
     println!("logs and capture: {}", report.logs);
     if let Some(path) = &arguments.json {
         std::fs::write(path, report.json()? + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if arguments.keep && !guests.is_empty() {
+    if arguments.keep && !consoles.is_empty() {
         println!("the guests go on running; a root shell is on each console (Ctrl-] leaves it):");
-        for guest in &guests {
-            println!(
-                "  {}: cargo lab console {}",
-                guest.name(),
-                guest.console().display()
-            );
+        for (name, socket) in consoles {
+            println!("  {name}: cargo lab console {}", socket.display());
         }
         println!("Ctrl-C here ends them");
         loop {
@@ -220,4 +271,58 @@ fn demo(lab: &Lab, arguments: &DemoArguments, progress: &Progress) -> Result<Exi
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The exit status of a command line that cannot be followed.
+const USAGE: u8 = 2;
+
+fn freebsd_demo(
+    config: &LabConfig,
+    arguments: &DemoArguments,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let wanted = &arguments.freebsd;
+    let image = match Image::open(wanted.image.as_deref()) {
+        Ok(image) => image,
+        Err(explained) => {
+            eprintln!("rocinante: {explained}");
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let plan = Plan {
+        image,
+        login: Login {
+            user: "root".into(),
+            password: wanted.password.clone(),
+        },
+        peer: match wanted.peer {
+            System::Linux => Peer::Linux,
+            System::Freebsd => Peer::FreeBsd,
+        },
+        reloads: wanted.reloads,
+        reboots: wanted.reboots,
+        ping_latency: wanted.ping_latency,
+    };
+    let lab = Lab::prepare(config, progress)?;
+    prepare_logs(&lab, progress)?;
+    let fabric = Emulated::start(2, Some(&lab.logs().join("link0.pcapng")))?;
+    let (report, machines) = freebsd::run(&plan, &lab, &fabric, progress);
+    let consoles: Vec<_> = machines
+        .iter()
+        .map(|machine| match machine {
+            Machine::FreeBsd(guest) => {
+                guest.leave_console();
+                (guest.name(), guest.console())
+            }
+            Machine::Linux(guest) => (guest.name(), guest.console()),
+        })
+        .collect();
+    finish(&report, arguments, &consoles)
+}
+
+fn prepare_logs(lab: &Lab, progress: &Progress) -> Result<()> {
+    progress.say(&format!("logs and capture: {}", lab.logs().display()));
+    std::fs::create_dir_all(lab.logs())
+        .with_context(|| format!("cannot make {}", lab.logs().display()))?;
+    Ok(lab::log_to(&lab.logs().join("nics.log"))?)
 }

@@ -27,6 +27,7 @@ pub mod demo;
 mod dmesg;
 mod emulated;
 mod endpoint;
+pub mod freebsd;
 mod guest;
 mod host;
 mod image;

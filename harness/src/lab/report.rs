@@ -28,6 +28,8 @@ pub struct TestResult {
     pub name: String,
     /// Whether it passed.
     pub ok: bool,
+    /// Whether it was not run, for a reason that is no failure.
+    pub skipped: bool,
     /// Its figure, where it has one.
     pub value: Option<f64>,
     /// The figure's unit.
@@ -59,7 +61,8 @@ impl Report {
     /// Adds an outcome.
     pub fn add(&mut self, result: TestResult) {
         self.tests.push(result);
-        self.ok = self.tests.iter().all(|test| test.ok);
+        self.ok =
+            self.tests.iter().all(|test| test.ok) && !self.tests.iter().all(|test| test.skipped);
     }
 
     /// One line for each test: name, result, figure; below those that failed, why.
@@ -72,13 +75,17 @@ impl Report {
         let figure_width = width("figure", &mut figures.iter().map(|f| f.chars().count()));
         let mut text = String::new();
         let mut line = |name: &str, result: &str, figure: &str, detail: &str| {
-            let row = format!("{name:name_width$}  {result:6}  {figure:>figure_width$}  {detail}");
+            let row = format!("{name:name_width$}  {result:7}  {figure:>figure_width$}  {detail}");
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{}", row.trim_end());
         };
         line("test", "result", "figure", "");
         for (test, figure) in self.tests.iter().zip(&figures) {
-            let result = if test.ok { "ok" } else { "FAILED" };
+            let result = match (test.ok, test.skipped) {
+                (true, true) => "skipped",
+                (true, false) => "ok",
+                (false, _) => "FAILED",
+            };
             let mut details = test.detail.lines();
             line(&test.name, result, figure, details.next().unwrap_or(""));
             for more in details {
@@ -100,6 +107,7 @@ impl TestResult {
         Self {
             name: name.to_owned(),
             ok: true,
+            skipped: false,
             value: figure.as_ref().map(|figure| figure.value),
             unit: figure.map(|figure| figure.unit),
             detail,
@@ -112,10 +120,20 @@ impl TestResult {
         Self {
             name: name.to_owned(),
             ok: false,
+            skipped: false,
             value: None,
             unit: None,
             detail: why,
             seconds: took.as_secs_f64(),
+        }
+    }
+
+    /// A test that was not run, which is no failure.
+    pub fn skipped(name: &str, why: String, took: Duration) -> Self {
+        Self {
+            ok: true,
+            skipped: true,
+            ..Self::failed(name, why, took)
         }
     }
 
@@ -156,8 +174,8 @@ mod tests {
     fn the_table_is_aligned() {
         assert_eq!(
             report().table(),
-            "test         result       figure\n\
-             ib_write_bw  ok      214.5 MiB/s  64 KiB\n\
+            "test         result        figure\n\
+             ib_write_bw  ok       214.5 MiB/s  64 KiB\n\
              ibv_devinfo  ok\n"
         );
     }
@@ -174,13 +192,29 @@ mod tests {
         assert!(!report.ok);
         let table = report.table();
         assert!(
-            table.contains("ping         FAILED               no answer\n"),
+            table.contains("ping         FAILED                no answer\n"),
             "{table}"
         );
         assert!(
-            table.ends_with("                                  at all\n"),
+            table.ends_with("                                   at all\n"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn what_is_skipped_neither_fails_nor_passes_a_run() {
+        let skipped = || TestResult::skipped("krping", "the image has none".into(), Duration::ZERO);
+        let mut report = report();
+        report.add(skipped());
+        assert!(report.ok);
+        let table = report.table();
+        assert!(
+            table.contains("krping       skipped               the image has none\n"),
+            "{table}"
+        );
+        let mut report = Report::default();
+        report.add(skipped());
+        assert!(!report.ok);
     }
 
     #[test]

@@ -1,0 +1,295 @@
+//! Commands by a Bourne shell behind a console: what they said and how they ended.
+//!
+//! What is typed may be echoed, lines of the kernel may stand between and even within those of a command, and a piece of a line
+//! may be lost. So a command is first handed over in pieces, as shell variables, each of which the shell confirms with its length.
+//! Then one line runs it, unless it has been run: that line, too, can be sent again. Marks are typed with quotes in them, that an
+//! echo isn't taken for the answer.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::stream::Console;
+use crate::lab::guest::{Output, excerpt};
+
+/// A terminal in canonical mode takes 255 bytes a line at least (POSIX, `_POSIX_MAX_CANON`); quoting and the rest need some.
+const PIECE: usize = 160;
+/// What a shell confirms, it confirms by then, even emulated and on a busy host.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often a line is sent before the shell is given up.
+const TRIES: usize = 6;
+/// Ctrl-C: drops a line that was lost in part.
+const INTERRUPT: &[u8] = b"\x03";
+
+/// A shell behind a console.
+pub struct Shell {
+    console: Console,
+    /// Of the last command. Commands are run one at a time.
+    serial: Mutex<u64>,
+}
+
+impl Shell {
+    /// Replaces the shell at whose prompt the console is, which may be any, by `/bin/sh`.
+    pub fn start(console: Console) -> Result<Self> {
+        let mut shell = Self {
+            console,
+            serial: Mutex::new(0),
+        };
+        shell.restart()?;
+        Ok(shell)
+    }
+
+    /// Does so again, after the system has started anew.
+    pub fn restart(&mut self) -> Result<()> {
+        self.console.send(b"exec /bin/sh\r")?;
+        // Line editing shows each line twice, and prompts are not waited for.
+        self.confirmed("H0", |again| {
+            if again {
+                self.console.send(INTERRUPT)?;
+            }
+            self.console.send(
+                b"stty -echo 2>/dev/null; set +E +V 2>/dev/null; PS1= PS2= N='\r'; TERM=dumb; echo @@'H'0@@\r",
+            )
+        })
+    }
+
+    /// The console.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Runs `command` in a subshell, with no input, and waits for its end. One that has not ended after `patience` is interrupted,
+    /// and the error quotes what it had printed.
+    pub fn run(&self, command: &str, patience: Duration) -> Result<Output> {
+        let mut serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
+        *serial += 1;
+        let serial = *serial;
+        let pieces = pieces(command);
+        for (index, (quoted, length)) in pieces.iter().enumerate() {
+            let line = format!("R{index}={quoted}; echo @@'C'{serial}.{index}.${{#R{index}}}@@\r");
+            self.confirmed(&format!("C{serial}.{index}.{length}"), |again| {
+                if again {
+                    self.console.send(INTERRUPT)?;
+                }
+                self.console.send(line.as_bytes())
+            })?;
+        }
+        let whole: String = (0..pieces.len())
+            .map(|index| format!("$R{index}"))
+            .collect();
+        let start = self.console.position();
+        self.execute(serial, &whole, start, patience)
+            .map_err(|error| error.context(format!("in {}: `{command}`", self.console.name())))
+    }
+
+    fn execute(&self, serial: u64, whole: &str, start: u64, patience: Duration) -> Result<Output> {
+        let line = format!(
+            "[ \"$K\" = {serial} ] || {{ K={serial}; echo; echo @@'B'{serial}@@; (eval \"{whole}\") </dev/null 2>&1; S=$?; }}; echo; echo @@'E'{serial}.$S@@\r"
+        );
+        self.console.send(line.as_bytes())?;
+        let begin = format!("@@B{serial}@@");
+        let end = format!("@@E{serial}.");
+        let deadline = Instant::now() + patience;
+        let mut asked = 1;
+        loop {
+            let ask = (Instant::now() + ANSWER * asked).min(deadline);
+            let found = self
+                .console
+                .look(start, ask, |text| answer(text, &begin, &end))?;
+            if let Some(output) = found {
+                return Ok(output);
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            // Asks again, ever less often: runs the command if the line was lost, and else only tells the status.
+            asked += 1;
+            self.console.send(line.as_bytes())?;
+        }
+        let text = self.console.since(start);
+        let said = text.split_once(&begin).map_or(&*text, |(_, said)| said);
+        let error = anyhow!(
+            "did not end within {patience:?}; so far it said: {}",
+            excerpt(said)
+        );
+        self.console.send(INTERRUPT)?;
+        // Something that doesn't die of an interrupt must not get the next command's lines as its input.
+        let mark = format!("I{serial}");
+        match self.confirmed(&mark, |_| {
+            self.console
+                .send(format!("echo @@'I'{serial}@@\r").as_bytes())
+        }) {
+            Ok(()) => Err(error),
+            Err(_) => Err(error.context("the shell does not answer any more")),
+        }
+    }
+
+    /// Types by `send`, again if need be, until the shell has answered with `mark`.
+    fn confirmed(&self, mark: &str, send: impl Fn(bool) -> Result<()>) -> Result<()> {
+        let start = self.console.position();
+        let wanted = format!("@@{mark}@@");
+        for attempt in 0..TRIES {
+            send(attempt > 0)?;
+            let found = self.console.look(start, Instant::now() + ANSWER, |text| {
+                text.contains(&wanted).then_some(())
+            })?;
+            if found.is_some() {
+                return Ok(());
+            }
+        }
+        bail!(
+            "no shell answers on the console of {}{}",
+            self.console.name(),
+            self.console.tail()
+        );
+    }
+}
+
+/// Finds a command's output and status between its marks.
+fn answer(text: &str, begin: &str, end: &str) -> Option<Output> {
+    // Of answers to a question asked twice, the first.
+    let (before, after) = text.split_once(end)?;
+    let status = after.split_once("@@")?.0.parse().ok()?;
+    // Of a flood the beginning is forgotten.
+    let said = before.split_once(begin).map_or(before, |(_, said)| said);
+    let said = said.strip_prefix('\n').unwrap_or(said);
+    // The mark stands on a line of its own, even if the command's last is not complete.
+    let said = said.strip_suffix('\n').unwrap_or(said);
+    Some(Output {
+        status,
+        text: said.to_owned(),
+    })
+}
+
+/// `command` in pieces, each quoted for the shell and with its length in characters. A newline is the variable N.
+fn pieces(command: &str) -> Vec<(String, usize)> {
+    let mut pieces = Vec::new();
+    let mut quoted = String::from("'");
+    let mut length = 0;
+    for c in command.chars() {
+        match c {
+            '\'' => quoted.push_str(r"'\''"),
+            '\n' => quoted.push_str("'\"$N\"'"),
+            c => quoted.push(c),
+        }
+        length += 1;
+        if quoted.len() >= PIECE {
+            quoted.push('\'');
+            pieces.push((std::mem::replace(&mut quoted, String::from("'")), length));
+            length = 0;
+        }
+    }
+    if length > 0 || pieces.is_empty() {
+        quoted.push('\'');
+        pieces.push((quoted, length));
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, Manners};
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(60);
+
+    fn shell(manners: Manners) -> Shell {
+        Shell::start(Fake::shell(manners)).unwrap()
+    }
+
+    fn check(manners: Manners) {
+        let shell = shell(manners);
+        let output = shell.run("echo one; echo two >&2; exit 3", SOON).unwrap();
+        assert_eq!((output.status, &*output.text), (3, "one\ntwo\n"));
+        let output = shell.run("printf incomplete", SOON).unwrap();
+        assert_eq!((output.status, &*output.text), (0, "incomplete"));
+        let output = shell.run("true", SOON).unwrap();
+        assert_eq!((output.status, &*output.text), (0, ""));
+        // Nothing of a command stays, and none reads the console.
+        let output = shell.run("cd /; X=1; cat", SOON).unwrap();
+        assert_eq!((output.status, &*output.text), (0, ""));
+        let output = shell.run("echo \"${X-none}\"", SOON).unwrap();
+        assert_eq!(output.text, "none\n");
+    }
+
+    #[test]
+    fn commands_have_output_and_status() {
+        check(Manners::default());
+    }
+
+    #[test]
+    fn an_echo_is_not_taken_for_the_answer() {
+        check(Manners {
+            echo: true,
+            prompt: "\x1b[1mroot@freebsd\x1b[0m:~ # ",
+            ..Manners::default()
+        });
+    }
+
+    #[test]
+    fn a_console_may_be_slow_and_hand_over_byte_by_byte() {
+        check(Manners {
+            piece: 1,
+            pause: Duration::from_micros(200),
+            ..Manners::default()
+        });
+    }
+
+    #[test]
+    fn lines_that_are_long_or_many_arrive_whole() {
+        let shell = shell(Manners {
+            longest: Some(255),
+            ..Manners::default()
+        });
+        let long = "x'\"$ \\".repeat(500);
+        let command = format!("cat <<'EOF'\n{long}\nsecond\n\nEOF\n");
+        let output = shell.run(&command, SOON).unwrap();
+        assert_eq!(output.text, format!("{long}\nsecond\n\n"));
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_interrupted_and_quoted() {
+        let shell = shell(Manners::default());
+        let error = shell
+            .run("echo began; sleep 1000", Duration::from_millis(300))
+            .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("sleep 1000") && text.contains("began"),
+            "{text}"
+        );
+        assert_eq!(shell.run("echo alive", SOON).unwrap().text, "alive\n");
+    }
+
+    #[test]
+    fn a_console_that_goes_away_is_told() {
+        let shell = shell(Manners {
+            hang_up_at: Some("bye"),
+            ..Manners::default()
+        });
+        let error = shell.run("echo bye", SOON).unwrap_err();
+        assert!(format!("{error:#}").contains("hung up"), "{error:#}");
+    }
+
+    #[test]
+    fn marks_are_found_between_the_kernels_lines() {
+        let text = "[ \"$K\" = 3 ] || ...@@'B'3@@ ... @@'E'3.$S@@\nmce0: link down\n\n@@B3@@\nhe\nmlx5: x\nllo\n\nusb0: y\n@@E3.1@@\n";
+        let output = answer(text, "@@B3@@", "@@E3.").unwrap();
+        assert_eq!(output.status, 1);
+        assert!(output.text.starts_with("he\nmlx5: x\nllo\n"), "{output:?}");
+        assert_eq!(answer("@@B3@@\nhello\n@@E3.", "@@B3@@", "@@E3."), None);
+        // Torn apart by the kernel: the shell is asked again.
+        assert_eq!(answer("@@E3.mlx5: x\n0@@", "@@B3@@", "@@E3."), None);
+    }
+
+    #[test]
+    fn pieces_are_short_and_quoted() {
+        let command = "echo 'a'\n".repeat(100);
+        let pieces = pieces(&command);
+        assert!(pieces.iter().all(|(quoted, _)| quoted.len() < PIECE + 8));
+        let length: usize = pieces.iter().map(|(_, length)| length).sum();
+        assert_eq!(length, command.len());
+        assert_eq!(super::pieces(""), [("''".to_owned(), 0)]);
+    }
+}
