@@ -2,6 +2,7 @@
 //! records in guest memory, frames carried from one NIC to the other by hand.
 
 mod completion;
+mod counters;
 mod hostile;
 mod loopback;
 mod lro;
