@@ -2,6 +2,7 @@
 //!
 //! What they need (QEMU, a kernel, tools) is prepared in the user's cache folder as the demo does.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -171,11 +172,13 @@ impl<'a> Pair<'a> {
         self.run(&format!("ib_{options} -F"), "-d", "-x");
     }
 
-    /// No guest's kernel has complained about its NIC.
+    /// No guest's kernel has complained about its NIC. What it has said is kept beside the other logs.
     #[track_caller]
     pub fn assert_no_complaints(&self) {
         for guest in &self.guests {
             let dmesg = guest.dmesg().expect("dmesg");
+            let log = self.lab.logs().join(format!("{}.dmesg", guest.name()));
+            fs::write(log, &dmesg).expect("a log");
             let lines = complaints(&dmesg);
             assert!(lines.is_empty(), "{}:\n{lines:#?}", guest.name());
         }

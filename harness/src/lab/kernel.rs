@@ -44,6 +44,8 @@ const MODULES: &[&str] = &[
     "fs/nfsd/",
     "fs/lockd/",
     "drivers/target/",
+    "button",
+    "evdev",
     "8021q",
     "act_gact",
     "act_mirred",
