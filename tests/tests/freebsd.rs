@@ -117,6 +117,18 @@ fn the_freebsd_attach_sequence() {
 }
 
 #[test]
+fn the_manager_of_the_port_asks_for_more() {
+    let mut session = session();
+    send(&mut session, "attach.txt");
+    let sent = send(&mut session, "manager.txt");
+    assert!(sent > 25, "{sent} commands");
+    let mut leaving = vectors("detach.txt");
+    leaving.retain(|record| record.name != "QUERY_NIC_VPORT_CONTEXT");
+    session.commands(&leaving).expect("detached");
+    assert_clean(&session);
+}
+
+#[test]
 fn the_freebsd_open_and_close_sequence() {
     let mut session = session();
     send(&mut session, "attach.txt");
@@ -227,7 +239,15 @@ fn every_kind_of_record_is_there() {
             assert!(record.who.contains(".c "), "{}", record.who);
         }
     };
-    for file in ["attach", "open", "statistics", "mtu", "close", "detach"] {
+    for file in [
+        "attach",
+        "open",
+        "statistics",
+        "mtu",
+        "close",
+        "detach",
+        "manager",
+    ] {
         has(&format!("{file}.txt"), |kind| *kind == Kind::Command);
     }
     has("ethernet.txt", |kind| matches!(kind, Kind::Sq(_)));
