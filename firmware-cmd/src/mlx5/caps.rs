@@ -155,6 +155,27 @@ impl HcaCaps {
         caps
     }
 
+    /// Whether the function manages its port and the switch behind it.
+    #[must_use]
+    pub fn manages_port(&self) -> bool {
+        GeneralCaps::new(self.get(CapType::General, CapMode::Max)).vport_group_manager()
+    }
+
+    /// Makes it a function whose port is managed by somebody else, as an adapter's processor or the host of a virtual
+    /// machine may do. To be called before a driver looks.
+    pub fn give_up_port(&mut self) {
+        for bytes in [
+            &mut self.max[index(CapType::General)],
+            &mut self.current[index(CapType::General)],
+        ] {
+            GeneralCaps::new(bytes)
+                .set_vport_group_manager(false)
+                .set_eswitch_manager(false)
+                .set_log_max_l2_table(0)
+                .set_nic_vport_change_event(false);
+        }
+    }
+
     /// Forget what was set.
     pub fn reset(&mut self) {
         for cap_type in CapType::ALL {

@@ -7,13 +7,12 @@ use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
 use rocinante_device::mlx5::leak::{Findings, Inventory};
-use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
 use rocinante_wire::switch::PortHandle;
 
-use super::Clock;
 use super::wake::Doorbell;
+use super::{Clock, NicSpec};
 
 /// A NIC's port on the switch.
 pub type Port = PortHandle<GuestPayload>;
@@ -114,17 +113,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A NIC at power-on, its link up with at most `speed`.
+    /// A NIC at power-on as `spec` wants it, its link up.
     pub fn new(
         config: NicConfig,
-        speed: LinkSpeed,
+        spec: &NicSpec,
         port: Port,
         mailbox: Arc<Mailbox>,
         interrupts: Arc<Interrupts>,
         clock: Clock,
     ) -> Engine {
         let mut nic = Nic::new(config);
-        nic.handle(clock.now(), Input::FarEnd(speed));
+        if !spec.manager {
+            nic.core.hca.caps.give_up_port();
+        }
+        nic.handle(clock.now(), Input::FarEnd(spec.speed));
         nic.handle(clock.now(), Input::Link(true));
         Engine {
             nic,

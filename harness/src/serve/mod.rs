@@ -220,7 +220,7 @@ fn serve_one(
     };
     let engine = Engine::new(
         config,
-        spec.speed,
+        spec,
         port,
         Arc::clone(&mailbox),
         Arc::clone(&interrupts),

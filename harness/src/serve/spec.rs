@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 
-/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G]`.
+/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G][,manager=off]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NicSpec {
     /// vfio-user socket.
@@ -20,6 +20,9 @@ pub struct NicSpec {
     pub link: String,
     /// The speed of the link at this end, unless the driver wants a lower one.
     pub speed: LinkSpeed,
+    /// Whether the driver manages the port: pause frames, traffic classes, and a switch without
+    /// virtual functions. FreeBSD misses SR-IOV then, and says so.
+    pub manager: bool,
 }
 
 /// The link of NICs that name none.
@@ -38,6 +41,7 @@ impl NicSpec {
             mac,
             link: DEFAULT_LINK.to_owned(),
             speed: LinkSpeed::default(),
+            manager: true,
         }
     }
 
@@ -73,6 +77,7 @@ impl FromStr for NicSpec {
         let mut mac = None;
         let mut link = None;
         let mut speed = None;
+        let mut manager = None;
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -85,14 +90,28 @@ impl FromStr for NicSpec {
                 "mac" => mac = Some(parse_mac(value)?),
                 "link" => link = Some(value.to_owned()),
                 "speed" => speed = Some(value.parse()?),
-                _ => return Err(format!("unknown key '{key}' (socket, mac, link, speed)")),
+                "manager" => manager = Some(parse_switch(value)?),
+                _ => {
+                    return Err(format!(
+                        "unknown key '{key}' (socket, mac, link, speed, manager)"
+                    ));
+                }
             }
         }
         let mut spec = NicSpec::new(socket.ok_or("socket=PATH is missing")?);
         spec.mac = mac.unwrap_or(spec.mac);
         spec.link = link.unwrap_or(spec.link);
         spec.speed = speed.unwrap_or(spec.speed);
+        spec.manager = manager.unwrap_or(spec.manager);
         Ok(spec)
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither on nor off")),
     }
 }
 
@@ -142,6 +161,9 @@ mod tests {
         assert_eq!(plain, NicSpec::new("b.sock".into()));
         assert_eq!(plain.link, DEFAULT_LINK);
         assert_eq!(plain.speed, LinkSpeed::G100);
+        assert!(plain.manager);
+        let guest: NicSpec = "socket=b.sock,manager=off".parse().unwrap();
+        assert!(!guest.manager);
         assert!(!plain.mac.is_multicast());
     }
 
@@ -151,10 +173,11 @@ mod tests {
         assert_eq!(wrong("mac=02:00:00:00:00:01"), "socket=PATH is missing");
         assert_eq!(
             wrong("socket=a,colour=red"),
-            "unknown key 'colour' (socket, mac, link, speed)"
+            "unknown key 'colour' (socket, mac, link, speed, manager)"
         );
         assert_eq!(wrong("socket=a,mac=zz"), "'zz' is not a MAC address");
         assert!(wrong("socket=a,speed=26G").contains("none of the speeds"));
+        assert_eq!(wrong("socket=a,manager=no"), "'no' is neither on nor off");
         assert!(wrong("socket=a,mac=01:00:5e:00:00:01").contains("not a unicast address"));
         assert_eq!(wrong("socket"), "'socket' is not KEY=VALUE");
         assert!(check(&["socket=a".parse().unwrap(), "socket=a".parse().unwrap()]).is_err());

@@ -48,6 +48,7 @@ checks! {
         BANDWIDTH = 18, BadParam, "bw_allocation above 100 percent";
         BUFFER = 19, BadParam, "no such buffer or pool";
         BUFFER_SIZE = 20, BadParam, "buffers larger than what there is, or a threshold than its buffer";
+        ITEM = 22, BadParam, "no such item of the non-volatile configuration";
         DCBX = 21, BadParam, "version_admin is neither the host nor the adapter";
     }
 }
@@ -94,6 +95,13 @@ fn least(register: Register) -> usize {
         Register::Pmtu => 12,
         Register::Ptys => 0x1c,
         Register::Pfcc => 0x10,
+        // FreeBSD's are shorter than Linux': without the internal buffers, without rates that came
+        // later.
+        Register::Pbmc => 0x4c,
+        Register::Pplm => 0x18,
+        Register::Pptb | Register::Mlcr => 8,
+        Register::Sbpr | Register::DcbxParam => 0xc,
+        Register::Mtmp => 0x14,
         Register::HostEndianness => 4,
         register => register.layout().size,
     }
@@ -155,6 +163,7 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
             HostEndianness::new(data).set_host_endianness(value);
             Ok(())
         }
+        Register::Mnvda => firmware::read_configuration(data),
         Register::Mtcap => {
             module::read_mtcap(data);
             Ok(())

@@ -88,6 +88,20 @@ fn what_has_to_stay_zero() {
 }
 
 #[test]
+fn a_function_may_have_a_port_that_others_manage() {
+    let mut caps = HcaCaps::connectx5();
+    assert!(caps.manages_port());
+    assert_eq!(bits(&current(&caps, CapType::General), 0x34, 31, 31), 1);
+    caps.give_up_port();
+    caps.reset();
+    assert!(!caps.manages_port());
+    let general = current(&caps, CapType::General);
+    assert_eq!(bits(&general, 0x34, 31, 31), 0, "vport_group_manager");
+    assert_eq!(bits(&general, 0x34, 24, 24), 0, "eswitch_manager");
+    assert_eq!(bits(&general, 0x90, 28, 24), 0, "log_max_l2_table");
+}
+
+#[test]
 fn set_takes_writable_fields_up_to_their_maximum() {
     let mut caps = HcaCaps::connectx5();
     let before = current(&caps, CapType::General);

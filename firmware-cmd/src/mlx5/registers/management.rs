@@ -76,6 +76,24 @@ layout! {
         0x10 data: [u8; 0x80];
     }
 
+    /// An item of the non-volatile configuration. Items of the adapter have type class 0.
+    pub context Mnvda[0x10c] {
+        0x00[31:30] valid;
+        0x00[29:28] priority;
+        0x00[27:26] header_type;
+        0x00[25] ovr_en;
+        0x00[24] rd_en;
+        0x00[23:22] access_mode;
+        0x00[20:16] writer_id;
+        0x00[15:12] version;
+        0x00[9] host_id_valid;
+        0x00[8:0] length;
+        0x04[31:24] type_class;
+        0x04[23:0] parameter_index;
+        0x08[15:0] crc16;
+        0x0c data: [u8; 0x100];
+    }
+
     /// Beacon of the port's LED: seconds, 0 off, 0xffff until it is switched off.
     pub context Mlcr[0xc] {
         0x00[23:16] local_port;

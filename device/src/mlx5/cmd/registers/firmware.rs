@@ -1,9 +1,11 @@
 //! MCQS and MCQI: the components of the firmware and their versions. There is one component, the
 //! boot image; it cannot be updated, so no other version of it is ever pending.
 
-use rocinante_firmware_cmd::mlx5::registers::management::{Mcqi, McqiCap, McqiVersion, Mcqs};
+use rocinante_firmware_cmd::mlx5::registers::management::{
+    Mcqi, McqiCap, McqiVersion, Mcqs, Mnvda,
+};
 
-use super::{COMPONENT, CmdError, INFORMATION, WINDOW};
+use super::{COMPONENT, CmdError, INFORMATION, ITEM, WINDOW};
 use crate::mlx5::bar::FW_VERSION;
 
 /// `component_index` of the boot image.
@@ -62,6 +64,21 @@ pub(super) fn read_information(data: &mut [u8]) -> Result<(), CmdError> {
     mcqi.set_info_size(size as u32)
         .set_data_size(asked.len() as u16)
         .set_data(&window);
+    Ok(())
+}
+
+/// Items of the adapter that can be asked for: virtual functions, what there can be of them, and
+/// offloads of software steering and of drivers.
+const ITEMS: [u32; 4] = [0x80, 0x81, 0x10a, 0x11d];
+
+/// Reads MNVDA. There is no non-volatile memory: every item is as it comes, which is all zeros, no
+/// virtual functions and balanced compression of completions among it.
+pub(super) fn read_configuration(data: &mut [u8]) -> Result<(), CmdError> {
+    let mut item = Mnvda::new(data);
+    if item.type_class() != 0 || !ITEMS.contains(&item.parameter_index()) {
+        return Err(ITEM);
+    }
+    item.set_data(&[0; 0x100]);
     Ok(())
 }
 
@@ -145,6 +162,20 @@ mod tests {
         assert_eq!(Mcqi::new(&ask(0, 0x14, 4).unwrap()).data_size(), 0);
         assert_eq!(ask(0, 0x15, 4), Err(WINDOW));
         assert_eq!(ask(1, u32::MAX, 4), Err(WINDOW));
+    }
+
+    /// What `devlink dev param` of Linux 7 asks for: the header alone names the item.
+    #[test]
+    fn the_configuration_is_as_it_comes() {
+        let mut data = [0; Mnvda::SIZE];
+        (data[3], data[7], data[0x10]) = (20, 0x81, 0xff);
+        read_configuration(&mut data).unwrap();
+        assert_eq!(data[..8], [0, 0, 0, 20, 0, 0, 0, 0x81]);
+        assert_eq!(data[0x0c..], [0; 0x100]);
+        data[4] = 3;
+        assert_eq!(read_configuration(&mut data), Err(ITEM));
+        (data[4], data[7]) = (0, 0x82);
+        assert_eq!(read_configuration(&mut data), Err(ITEM));
     }
 
     #[test]

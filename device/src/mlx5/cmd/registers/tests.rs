@@ -177,6 +177,8 @@ fn error_correction_is_what_was_asked_for() {
         (pplm.fec_mode_active(), pplm.fec_override_admin_100g()),
         (1, 1)
     );
+    // As long as FreeBSD's.
+    access(&mut nic, WRITE, 0x5023, &request[..0x28]).unwrap();
     Pplm::new(&mut request).set_fec_override_admin_100g(2);
     assert_eq!(access(&mut nic, WRITE, 0x5023, &request), Err(FEC));
 }
@@ -417,6 +419,9 @@ fn buffers_are_remembered_as_far_as_they_fit() {
     access(&mut nic, WRITE, 0x500c, &pbmc).unwrap();
     let answer = access(&mut nic, READ, 0x500c, &[0, 1]).unwrap();
     assert_eq!(answer[0x14..0x1c], [0, 0, 4, 0, 2, 188, 2, 88]);
+    access(&mut nic, WRITE, 0x500c, &pbmc[..0x64]).unwrap();
+    assert_eq!(access(&mut nic, READ, 0x500c, &[0, 1]).unwrap(), answer);
+    assert_eq!(access(&mut nic, WRITE, 0x500c, &pbmc[..0x48]), Err(SHORT));
     let mut too_large = pbmc.clone();
     Pbmc::new(&mut too_large)
         .buffer_mut()
