@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use rocinante_wire::icrc::{Encap, Icrc};
 
@@ -61,6 +62,23 @@ pub fn frames(path: &Path) -> Vec<Vec<u8>> {
         }
     }
     frames
+}
+
+/// How many frames a capture lacks, as it says itself.
+pub fn dropped(path: &Path) -> u64 {
+    let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut reader = PcapNgReader::new(BufReader::new(file)).expect("pcapng");
+    let mut dropped = None;
+    while let Some(block) = reader.next_block() {
+        if let Block::InterfaceStatistics(statistics) = block.expect("a whole block") {
+            for option in statistics.options {
+                if let InterfaceStatisticsOption::IsbIfDrop(count) = option {
+                    dropped = Some(dropped.unwrap_or(0) + count);
+                }
+            }
+        }
+    }
+    dropped.unwrap_or_else(|| panic!("{} does not say it", path.display()))
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -1,8 +1,9 @@
 //! What the whole-system tests share: fabrics of NICs in virtual time with queue pairs on them, patterns in memory, and
-//! waiting for completions; pairs of real guests; recorded drivers.
+//! waiting for completions; pairs of real guests and traffic between them; recorded drivers.
 
 pub mod capture;
 pub mod guests;
+pub mod net;
 pub mod replay;
 pub mod vectors;
 pub mod world;

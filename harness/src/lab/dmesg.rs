@@ -44,6 +44,10 @@ const USUAL: &[&str] = &[
     // Adapters without ignore_flow_level, a ConnectX-4 Lx for one, under kernels before 6.8. Linux commit dd238b702064 made it a
     // debug message, "as it is just a statement of fact".
     "mlx5e_tc_post_act_init:40:",
+    // What mlx5e_fix_features says of every adapter once there is an 802.1ad VLAN.
+    "Dropping C-tag vlan stripping offload due to S-tag vlan",
+    // And of one that is promiscuous, once.
+    "S-tagged traffic will be dropped while C-tag vlan stripping is enabled",
 ];
 
 /// The lines of `dmesg -r` that a healthy adapter would not cause.
