@@ -23,6 +23,7 @@ pub mod opcode {
     pub const ATOMIC_CS: u8 = 0x11;
     pub const ATOMIC_FA: u8 = 0x12;
     pub const UMR: u8 = 0x25;
+    pub const ENHANCED_MPSW: u8 = 0x29;
 }
 
 /// Control segment (`mlx5_wqe_ctrl_seg`).
@@ -154,6 +155,15 @@ pub struct DataSeg {
 const INLINE: u32 = 1 << 31;
 
 impl DataSeg {
+    /// The entry, and the inline length if data follow instead.
+    fn entry(bytes: &[u8]) -> (DataSeg, Option<usize>) {
+        let (word, entry) = Self::parse(bytes);
+        (
+            entry,
+            (word & INLINE != 0).then_some((word & 0x3ff) as usize),
+        )
+    }
+
     fn parse(bytes: &[u8]) -> (u32, DataSeg) {
         let word = |at: usize| {
             bytes
@@ -317,6 +327,33 @@ pub fn data_segs(mut rest: &[u8], data: &mut SendData) -> Result<(), BadWqe> {
         return Err(BadWqe);
     }
     Ok(())
+}
+
+/// A packet of a WQE that holds many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed<'a> {
+    /// In memory.
+    Segment(DataSeg),
+    /// In the WQE.
+    Inline(&'a [u8]),
+}
+
+/// Takes the next packet of a WQE that holds many from the front of `rest`. `None`: no more.
+pub fn next_packed<'a>(rest: &mut &'a [u8]) -> Result<Option<Packed<'a>>, BadWqe> {
+    let bytes: &'a [u8] = rest;
+    if bytes.len() < 16 {
+        return Ok(None);
+    }
+    let (segment, inline) = DataSeg::entry(bytes);
+    let (used, packet) = match inline {
+        Some(len) => (
+            4 + len,
+            Packed::Inline(bytes.get(4..4 + len).ok_or(BadWqe)?),
+        ),
+        None => (16, Packed::Segment(segment)),
+    };
+    *rest = bytes.get(used.next_multiple_of(16)..).unwrap_or(&[]);
+    Ok(Some(packet))
 }
 
 #[cfg(test)]

@@ -82,6 +82,18 @@ pub fn decode<'a>(
     })
 }
 
+/// What a WQE of many packets asks for, for each of them: checksums only.
+pub fn decode_shared(wqe: &[u8]) -> Result<SendRequest<'static>, BadWqe> {
+    let flags = *wqe.get(20).ok_or(BadWqe)?;
+    Ok(SendRequest {
+        l3_checksum: flags & 0x40 != 0,
+        l4_checksum: flags & 0x80 != 0,
+        mss: None,
+        insert: None,
+        header: &[],
+    })
+}
+
 /// The data of a WQE, read from front to back.
 #[derive(Clone, Copy)]
 pub struct Data<'a> {

@@ -14,9 +14,9 @@ use super::sq::{Fetched, MAX_WQE};
 use super::{Fault, NO_USER_INDEX, QueueState, rx};
 use crate::mlx5::core::Core;
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
-use crate::mlx5::mkey::Rights;
+use crate::mlx5::mkey::{Accessor, Rights};
 use crate::mlx5::qp::umr;
-use crate::mlx5::wqe::{SendData, opcode};
+use crate::mlx5::wqe::{self, Packed, SendData, opcode};
 
 /// Frames that one call of [`run_sq`] may make before it stops, counted after each WQE: what a guest
 /// can have waiting in here is bounded by this, the largest WQE and the number of queues.
@@ -197,7 +197,7 @@ fn complete(core: &mut Core, sqn: u32, wqe_opcode: u8, index: u16, fault: Option
 fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> Result<(), Fault> {
     match wqe.ctrl.opcode() {
         opcode::NOP => return Ok(()),
-        opcode::SEND | opcode::LSO | opcode::UMR => {}
+        opcode::SEND | opcode::LSO | opcode::UMR | opcode::ENHANCED_MPSW => {}
         _ => return Err(Fault::OPERATION),
     }
     let sq = core.eth.sqs.get(sqn).ok_or(Fault::OPERATION)?;
@@ -216,6 +216,10 @@ fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> R
         return Err(Fault::OPERATION);
     }
     let bytes = scratch.wqe.get(..wqe.len).unwrap_or_default();
+    if wqe.ctrl.opcode() == opcode::ENHANCED_MPSW {
+        let who = sq.accessor(sqn);
+        return send_many(core, sqn, who, bytes, &mut scratch.pieces);
+    }
     let request =
         segment::decode(&wqe.ctrl, bytes, &mut scratch.data).map_err(|_| Fault::OPERATION)?;
     if scratch.data.len > MAX_DATA {
@@ -250,6 +254,40 @@ fn execute(core: &mut Core, sqn: u32, wqe: &Fetched, scratch: &mut Scratch) -> R
         &scratch.data.inline,
         &scratch.pieces,
     )
+}
+
+/// Sends the packets of a WQE that holds many, each whole in one segment or inline.
+fn send_many(
+    core: &mut Core,
+    sqn: u32,
+    who: Accessor,
+    wqe: &[u8],
+    pieces: &mut Vec<(u64, u64)>,
+) -> Result<(), Fault> {
+    let request = segment::decode_shared(wqe).map_err(|_| Fault::OPERATION)?;
+    if !core.port.link_up() {
+        core.eth.discards.transmit_discard_vport_down += 1;
+        return Ok(());
+    }
+    let origin = (domain(core, sqn), priority(core, sqn));
+    let mut rest = wqe.get(32..).unwrap_or_default();
+    while let Some(packet) = wqe::next_packed(&mut rest).map_err(|_| Fault::OPERATION)? {
+        pieces.clear();
+        let inline = match packet {
+            Packed::Inline(bytes) => bytes,
+            Packed::Segment(seg) if u64::from(seg.len) > MAX_DATA => return Err(Fault::LENGTH),
+            Packed::Segment(seg) => {
+                let mut piece = |address, len| pieces.push((address, len));
+                let (key, need) = (seg.lkey, Rights::LOCAL_READ);
+                core.mkeys
+                    .resolve(who, key, seg.addr, u64::from(seg.len), need, &mut piece)
+                    .map_err(|_| Fault::PROTECTION)?;
+                &[]
+            }
+        };
+        send(core, origin, &request, inline, pieces)?;
+    }
+    Ok(())
 }
 
 /// Makes and sends the frames of a request of a send queue of that transport domain and priority.

@@ -199,6 +199,7 @@ fn ethernet<B: BytesMut>(caps: &mut EthernetCaps<B>) {
     caps.set_self_lb_en_modifiable(true).set_scatter_fcs(true);
     // Linux maps the buffers of striding queues with it.
     caps.set_reg_umr_sq(true);
+    caps.set_enhanced_multi_pkt_send_wqe(true);
     // Segments with PSH are merged and end the packet.
     caps.set_lro_cap(true).set_lro_psh_flag(true);
     // Microseconds. Linux looks for 32, FreeBSD takes the third.

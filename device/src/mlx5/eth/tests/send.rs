@@ -1,6 +1,9 @@
 //! Send queues: what becomes of WQEs.
 
 use super::*;
+use crate::mlx5::eth::checksum;
+use crate::mlx5::eth::headers::tests::ipv4;
+use crate::mlx5::eth::headers::{Headers, protocol};
 use crate::mlx5::wqe::opcode;
 use rocinante_firmware_cmd::mlx5::wq::QuerySqOut;
 
@@ -228,7 +231,7 @@ fn a_producer_that_makes_no_sense_stops_the_queue() {
 fn a_busy_queue_stops_for_others_and_goes_on() {
     let mut host = Host::new(1);
     let mut sq = host.sq();
-    let mut header = eth::headers::tests::ipv4(None, 6, (1, 2), &[]);
+    let mut header = ipv4(None, 6, (1, 2), &[]);
     header[13] = 0;
     let data = pattern(60_000);
     let data = host.data_seg(&data);
@@ -246,4 +249,83 @@ fn a_busy_queue_stops_for_others_and_goes_on() {
     assert_eq!(host.nic.core.out.wire.len(), waiting);
     assert_eq!(host.frames().len(), 20 * 60);
     assert!(host.nic.core.eth.waiting.is_empty());
+}
+
+#[test]
+fn a_wqe_of_many_packets_sends_each_and_completes_once() {
+    let mut host = Host::new(1);
+    let mut sq = host.sq();
+    let mut frames: Vec<Vec<u8>> = [60, 1514, 200]
+        .into_iter()
+        .map(|len| ipv4(None, protocol::UDP, (5, 6), &pattern(len - 42)))
+        .collect();
+    // As `mlx5e_tx_mpwqe_session_start` leaves it: nothing but checksum flags.
+    let mut segments = vec![0; 16];
+    segments[4] = 0xc0;
+    segments.extend(host.data_seg(&frames[0]));
+    segments.extend(host.data_seg(&frames[1]));
+    // `mlx5e_xdp_mpwqe_add_dseg` puts small ones inline.
+    segments.extend((1u32 << 31 | 200).to_be_bytes());
+    segments.extend(&frames[2]);
+    segments.resize(segments.len().next_multiple_of(16), 0);
+    let index = host.post(&mut sq, opcode::ENHANCED_MPSW, true, &segments);
+    host.ring_doorbell(&sq);
+    for frame in &mut frames {
+        let headers = Headers::parse(frame, frame.len()).unwrap();
+        checksum::fill_ipv4(frame, &headers);
+        checksum::fill_l4(frame, &headers);
+    }
+    assert_eq!(host.frames(), frames);
+    let cqe = host.poll(&mut sq.cq).expect("a completion");
+    assert_eq!(
+        (cqe[63] >> 4, cqe[0x38], be16(&cqe, 0x3c)),
+        (0, 0x29, index)
+    );
+    assert!(host.poll(&mut sq.cq).is_none());
+    // What comes before a packet that cannot be read is sent.
+    let mut segments = vec![0; 16];
+    segments.extend(host.data_seg(&frames[0]));
+    segments.extend(data_seg(60, host.lkey ^ 1, MEMORY));
+    host.post(&mut sq, opcode::ENHANCED_MPSW, false, &segments);
+    host.ring_doorbell(&sq);
+    assert_eq!(host.frames(), frames[..1]);
+    let cqe = host.poll(&mut sq.cq).expect("an error");
+    assert_eq!((cqe[63] >> 4, cqe[0x37]), (0xd, 4));
+    // A packet that is cut off.
+    let mut sq = host.sq();
+    let mut segments = vec![0; 16];
+    segments.extend((1u32 << 31 | 100).to_be_bytes());
+    segments.extend([0; 12]);
+    host.post(&mut sq, opcode::ENHANCED_MPSW, false, &segments);
+    host.ring_doorbell(&sq);
+    let cqe = host.poll(&mut sq.cq).expect("an error");
+    assert_eq!((cqe[63] >> 4, cqe[0x37]), (0xd, 2));
+}
+
+#[test]
+fn data_come_from_many_segments_and_from_the_wqe_itself() {
+    let mut host = Host::new(1);
+    let mut sq = host.sq();
+    let frame = pattern(1400);
+    // Headers inline, then 29 segments of uneven lengths, in as many places.
+    let mut segments = eth_seg(0, 0, &frame[..18]);
+    let mut at = 18;
+    for n in 0..29 {
+        let len = 1 + n * 3;
+        segments.extend(host.data_seg(&frame[at..at + len]));
+        at += len;
+    }
+    host.post(&mut sq, opcode::SEND, true, &segments);
+    host.ring_doorbell(&sq);
+    assert_eq!(host.frames(), [frame[..at].to_vec()]);
+    assert_eq!(host.poll(&mut sq.cq).map(|cqe| cqe[63] >> 4), Some(0));
+    // All of it inline: header and data.
+    let mut segments = eth_seg(0, 0, &frame[..18]);
+    segments.extend((1u32 << 31 | 300).to_be_bytes());
+    segments.extend(&frame[18..318]);
+    segments.resize(segments.len().next_multiple_of(16), 0);
+    host.post(&mut sq, opcode::SEND, true, &segments);
+    host.ring_doorbell(&sq);
+    assert_eq!(host.frames(), [frame[..318].to_vec()]);
+    assert_eq!(host.poll(&mut sq.cq).map(|cqe| cqe[63] >> 4), Some(0));
 }

@@ -74,8 +74,9 @@ impl Host {
         buffers
     }
 
-    /// A key for `pages` pages that UMR fills, as Linux creates one for each striding queue.
-    fn umr_key(&mut self, pages: u32) -> u32 {
+    /// A key for `pages` pages that UMR fills, as Linux creates one for each striding queue: with
+    /// `mode` 1 of pages, with 3 of pages in other keys (KSM).
+    fn umr_key(&mut self, mode: u8, pages: u32) -> u32 {
         let mut mkey = input(Opcode::CreateMkey, 0, CreateMkeyIn::SIZE);
         let mut view = CreateMkeyIn::new(&mut mkey);
         let mut mkc = view.mkc_mut();
@@ -83,11 +84,11 @@ impl Host {
             .set_umr_en(true)
             .set_lr(true)
             .set_lw(true)
-            .set_access_mode_1_0(1)
+            .set_access_mode_1_0(mode)
             .set_qpn(0xff_ffff)
             .set_pd(self.pd)
             .set_len(u64::from(pages) << 12)
-            .set_translations_octword_size(pages.div_ceil(2))
+            .set_translations_octword_size(if mode == 1 { pages.div_ceil(2) } else { pages })
             .set_log_page_size(12);
         CreateMkeyOut::new(&self.ok(&mkey)).mkey_index() << 8
     }
@@ -112,16 +113,23 @@ impl Host {
 
     /// Maps `pages` at page `first` of `mkey`, as `mlx5e_alloc_rx_mpwqe` does.
     fn umr(&mut self, sq: &mut TestSq, mkey: u32, first: u16, pages: &[u64]) {
+        let list: Vec<u8> = pages
+            .iter()
+            .flat_map(|page| (page | 3).to_be_bytes())
+            .collect();
+        self.umr_list(sq, mkey, first / 2, &list);
+    }
+
+    /// Writes `list` at octword `offset` of the list of `mkey`.
+    fn umr_list(&mut self, sq: &mut TestSq, mkey: u32, offset: u16, list: &[u8]) {
         let mut wqe = vec![0; 112];
         // Translation offset and list inline.
         wqe[0] = 0x90;
-        wqe[4..6].copy_from_slice(&(pages.len() as u16).div_ceil(2).to_be_bytes());
-        wqe[6..8].copy_from_slice(&(first / 2).to_be_bytes());
+        wqe[4..6].copy_from_slice(&(list.len() as u16).div_ceil(16).to_be_bytes());
+        wqe[6..8].copy_from_slice(&offset.to_be_bytes());
         // Only MLX5_MKEY_MASK_FREE.
         wqe[8..16].copy_from_slice(&(1u64 << 29).to_be_bytes());
-        for page in pages {
-            wqe.extend((page | 3).to_be_bytes());
-        }
+        wqe.extend(list);
         wqe.resize((wqe.len() + 16).next_multiple_of(64) - 16, 0);
         let index = self.post(sq, opcode::UMR, true, &wqe);
         let at = sq.ring + u64::from(index % (1 << LOG_SQ_SIZE)) * 64;
@@ -234,7 +242,7 @@ fn linux_maps_pages_with_umr_and_packets_land_in_them() {
     let mut rq = host.striding(|_| ());
     let mut sq = host.icosq(true);
     // WQEs are 2 KiB here, in 16 KiB of the key each, of which they use the last pages.
-    let mkey = host.umr_key(64);
+    let mkey = host.umr_key(1, 64);
     let pages: Vec<u64> = (0..4).map(|_| host.alloc(0x1000)).rev().collect();
     for index in 0..4u16 {
         let seg = data_seg(WQE_BYTES as u32, mkey, 0x4000 * u64::from(index) + 0xe00);
@@ -283,7 +291,7 @@ fn linux_maps_pages_with_umr_and_packets_land_in_them() {
 #[test]
 fn umr_is_refused_where_it_must_be() {
     let mut host = Host::new(1);
-    let mkey = host.umr_key(4);
+    let mkey = host.umr_key(1, 4);
     let page = host.alloc(0x1000);
     let fault = |host: &mut Host, sq: &mut TestSq| {
         let cqe = host.poll(&mut sq.cq).expect("a completion");
@@ -368,4 +376,38 @@ fn cyclic_striding_queues_count_their_wqes() {
         let expected = (posted as u16 - 1, 0, false, 16, WQE_BYTES as u16);
         assert_eq!(span(&cqe), expected);
     }
+}
+
+#[test]
+fn unaligned_buffers_are_mapped_through_another_key() {
+    let mut host = Host::new(1);
+    let mut rq = host.striding(|_| ());
+    let mut sq = host.icosq(true);
+    let mkey = host.umr_key(3, 8);
+    // As for AF_XDP: pages that begin anywhere, here 0x340 bytes into one.
+    let places: Vec<u64> = (0..2).map(|_| host.alloc(0x2000) + 0x340).collect();
+    let mut list = Vec::new();
+    for place in &places {
+        list.extend(data_seg(0, host.lkey, *place));
+    }
+    host.umr_list(&mut sq, mkey, 2, &list);
+    let cqe = host.poll(&mut sq.cq).expect("a completion");
+    assert_eq!((cqe[63] >> 4, cqe[0x38]), (0, 0x25));
+    let seg = data_seg(WQE_BYTES as u32, mkey, 0x2c00);
+    host.striding_wqe(&rq, 0, &seg);
+    host.write(rq.record, &1u32.to_be_bytes());
+    let sent = frame(1500);
+    host.receive(&sent);
+    let cqe = host.poll(&mut rq.cq).expect("a completion");
+    assert_eq!(span(&cqe), (0, 0, false, 12, 1500));
+    assert_eq!(host.read(places[0] + 0xc00, 0x400), sent[..0x400]);
+    assert_eq!(host.read(places[1], 1500 - 0x400), sent[0x400..]);
+    // Entries in front of those that were written lead nowhere.
+    host.write(rq.record, &2u32.to_be_bytes());
+    let seg = data_seg(WQE_BYTES as u32, mkey, 0x1000);
+    host.striding_wqe(&rq, 1, &seg);
+    host.receive(&sent);
+    host.poll(&mut rq.cq).expect("the filler");
+    let cqe = host.poll(&mut rq.cq).expect("an error");
+    assert_eq!((cqe[63] >> 4, cqe[0x37], be16(&cqe, 2)), (0xe, 4, 1));
 }
