@@ -122,6 +122,7 @@ fn spreading(net: &mut Net<'_>) {
     let _sink = net
         .pair
         .spawn(1, &format!("socat -u UDP4-RECV:{receiver} /dev/null"));
+    net.bound(1, receiver);
     let mut used = BTreeSet::new();
     for sender in 30_000..30_008_u16 {
         // Linux asks for the symmetric hash: of each pair of fields the OR, then the XOR.
