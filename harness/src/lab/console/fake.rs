@@ -15,10 +15,8 @@ pub struct Manners {
     pub echo: bool,
     /// Shown before each line.
     pub prompt: &'static str,
-    /// At most so many bytes at a time …
+    /// At most so many bytes at a time.
     pub piece: usize,
-    /// … with a pause between.
-    pub pause: Duration,
     /// Longer lines are cut, as a terminal in canonical mode does it.
     pub longest: Option<usize>,
     /// Hangs up at a line that the shell says.
@@ -35,7 +33,6 @@ impl Default for Manners {
             echo: false,
             prompt: "",
             piece: 4096,
-            pause: Duration::ZERO,
             longest: None,
             hang_up_at: None,
             deaf: 0,
@@ -112,26 +109,20 @@ impl Fake {
         }
     }
 
-    /// A console with the host's `sh` at its other end. Ctrl-C starts it anew, as it were: whatever it runs is ended.
+    /// A console with the host's `sh` at its other end, on a terminal of its own.
     pub fn shell(manners: Manners) -> Console {
         Self::play(move |fake| fake.serve(manners))
     }
 
     fn serve(&mut self, manners: Manners) {
-        // Job control, so that what runs can be interrupted and the shell stays.
-        let mut child = Command::new("setsid")
-            .args([
-                "sh",
-                "-c",
-                "trap : INT; while :; do sh; [ $? = 130 ] || break; done",
-            ])
-            .env("PS1", "")
+        // script(1) gives it the terminal: with lines, an echo until it is told otherwise, and interrupts.
+        let mut child = Command::new("script")
+            .args(["-q", "-e", "-c", "exec sh -i", "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let group = i32::try_from(child.id()).unwrap();
         let mut input = child.stdin.take().unwrap();
         let mut output = child.stdout.take().unwrap();
         let screen = Arc::new(Mutex::new(self.stream.try_clone().unwrap()));
@@ -139,16 +130,14 @@ impl Fake {
         let show = move |bytes: &[u8], screen: &Mutex<UnixStream>| {
             for piece in bytes.chunks(manners.piece) {
                 let _ = screen.lock().unwrap().write_all(piece);
-                if !manners.pause.is_zero() {
-                    std::thread::sleep(manners.pause);
-                }
             }
         };
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..length]).replace('\n', "\r\n");
-                show(text.as_bytes(), &shown);
+                let read = &bytes[..length];
+                show(read, &shown);
+                let text = String::from_utf8_lossy(read);
                 if manners.hang_up_at.is_some_and(|last| text.contains(last)) {
                     let _ = shown.lock().unwrap().shutdown(std::net::Shutdown::Both);
                 }
@@ -159,26 +148,19 @@ impl Fake {
         let mut line = Vec::new();
         let mut byte = [0; 1];
         while let Ok(1) = self.stream.read(&mut byte) {
-            if byte[0] == 3 {
-                line.clear();
-                let pid = rustix::process::Pid::from_raw(group).unwrap();
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::INT);
-                continue;
-            }
-            let byte = if byte[0] == b'\r' { b'\n' } else { byte[0] };
-            line.push(byte);
-            if byte != b'\n' {
+            line.push(byte[0]);
+            if !matches!(byte[0], b'\r' | 3) {
                 continue;
             }
             if let Some(longest) = manners.longest.filter(|longest| line.len() > *longest) {
                 line.truncate(longest);
-                line.push(b'\n');
+                line.push(b'\r');
             }
             if manners.echo {
                 show(&line, &screen);
             }
             show(manners.kernel.as_bytes(), &screen);
-            if deaf > 0 {
+            if deaf > 0 && byte[0] == b'\r' {
                 deaf -= 1;
             } else if input.write_all(&line).is_err() {
                 break;

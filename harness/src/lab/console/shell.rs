@@ -49,9 +49,18 @@ impl Shell {
                 self.console.send(INTERRUPT)?;
             }
             self.console.send(
-                b"stty -echo 2>/dev/null; set +E +V 2>/dev/null; PS1= PS2= N='\r'; TERM=dumb; echo @@'H'0@@\r",
+                b"stty -echo 2>/dev/null; (set +E +V) 2>/dev/null && set +E +V; PS1= PS2= N='\r'; TERM=dumb; echo @@'H'0@@\r",
             )
         })
+    }
+
+    /// Leaves the console to others, with the shell as people expect it.
+    pub fn leave(&self) {
+        // A console that is gone needs no manners.
+        let _ = self
+            .console
+            .send(b"stty echo 2>/dev/null; PS1='# ' PS2='> '\r");
+        self.console.hang_up();
     }
 
     /// The console.
@@ -228,10 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn a_console_may_be_slow_and_hand_over_byte_by_byte() {
+    fn lines_that_are_lost_are_sent_again() {
+        check(Manners {
+            deaf: 2,
+            kernel: "mce0: link state changed to UP\r\n",
+            ..Manners::default()
+        });
+    }
+
+    #[test]
+    fn a_console_may_hand_over_byte_by_byte() {
         check(Manners {
             piece: 1,
-            pause: Duration::from_micros(200),
             ..Manners::default()
         });
     }

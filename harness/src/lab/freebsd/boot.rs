@@ -22,6 +22,8 @@ const ECHO: Duration = Duration::from_secs(10);
 /// The BIOS keeps 15 keys (the buffer at 0040:001e).
 const KEYS: usize = 8;
 const TRIES: usize = 5;
+/// A password that came too early is given again.
+const LOGINS: usize = 3;
 const ESCAPE: &[u8] = b"\x1b";
 /// Ctrl-U: the loader forgets the line (libsa's ngets).
 const KILL: &[u8] = b"\x15";
@@ -54,6 +56,7 @@ pub fn boot(
     let (firmware_since, mut seen) = since;
     let mut loader_done = false;
     let mut answered = 0;
+    let mut refused = 0;
     let mut nudged = Instant::now();
     while Instant::now() < deadline {
         if !loader_done && waits_for_a_key(&squeezed(&firmware.since(firmware_since))) {
@@ -68,7 +71,17 @@ pub fn boot(
             bail!("{trouble}{}", console.tail());
         }
         let settled = console.silence() >= SETTLED;
-        match prompt(&text, settled) {
+        let asked = prompt(&text, settled);
+        if asked == Some(Prompt::Login) && text.contains("Login incorrect") {
+            refused += 1;
+            if refused == LOGINS || login.password.is_none() {
+                bail!(
+                    "the image does not take this login: another --password?{}",
+                    console.tail()
+                );
+            }
+        }
+        match asked {
             Some(Prompt::Shell) => return Ok(()),
             Some(prompt) => {
                 answered += 1;
@@ -130,19 +143,19 @@ fn answer(prompt: Prompt, console: &Console, login: &Login) -> Result<()> {
 }
 
 fn prompt(text: &str, settled: bool) -> Option<Prompt> {
+    if !settled {
+        return None;
+    }
     let lines = || text.lines().map(str::trim);
     // Behind these the kernel may have said something since.
     if lines()
         .any(|line| line == "login:" || line.ends_with(" login:") && !line.starts_with("Last "))
-        && settled
     {
         return Some(Prompt::Login);
     }
+    // What is typed before the terminal has been told to be quiet is thrown away.
     if lines().any(|line| line == "Password:") {
         return Some(Prompt::Password);
-    }
-    if !settled {
-        return None;
     }
     if lines().any(|line| line.starts_with("Console type [")) {
         return Some(Prompt::Terminal);
@@ -169,8 +182,6 @@ fn trouble(text: &str) -> Option<&'static str> {
         Some(
             "the image comes up in single-user mode only: its file system needs a repair, or it is no complete system",
         )
-    } else if text.contains("Login incorrect") {
-        Some("the image does not take this login: another --password?")
     } else if text.contains("No bootable device") {
         Some("the BIOS finds nothing to boot in the image")
     } else {
@@ -356,6 +367,19 @@ mod tests {
             ..root()
         };
         boot(&silent(), &ask(), (0, 0), &login, SOON).unwrap();
+        let late = Fake::play(|fake| {
+            fake.say("\r\nlogin: ");
+            fake.typed("root\n");
+            fake.say("root\r\nPassword:");
+            fake.typed("secret\n");
+            fake.say("secret\r\nLogin incorrect\r\nlogin: ");
+            fake.typed("root\n");
+            fake.say("root\r\nPassword:");
+            fake.typed("secret\n");
+            fake.say("\r\nroot@freebsd:~ # ");
+            fake.typed("never");
+        });
+        boot(&silent(), &late, (0, 0), &login, SOON).unwrap();
     }
 
     #[test]

@@ -407,7 +407,9 @@ impl Run<'_> {
         let command = |(_, end): (&Machine, &End)| -> Result<String> {
             let device = end.device.as_ref().context("no RDMA device")?;
             let gid = end.gid(version).context("no GID")?;
-            Ok(format!("{tool} -d {device} -g {gid} -p {port} -n 200"))
+            Ok(format!(
+                "{tool} -d {device} -g {gid} -p {port} -n 200 -s 1024"
+            ))
         };
         let (_, asked) = serve(
             server.0,
@@ -452,7 +454,11 @@ impl Run<'_> {
         self.set_version(version)?;
         self.port += 1;
         let [client, server] = self.pair()?;
-        let what = format!("-p {} -C 10 -S 1000", self.port);
+        // What is the port to one is the port space to the other.
+        let what = match tool {
+            "ucmatose" => format!("-p {} -C 10 -S 1000", self.port),
+            _ => "-C 10 -S 1000".to_owned(),
+        };
         let (served, asked) = serve(
             server.0,
             client.0,
@@ -548,15 +554,18 @@ impl Run<'_> {
         if self.plan.reloads == 0 {
             return Ok(Found::Skipped("not asked for".into()));
         }
+        // Detached, a device has its driver's name no more.
+        let location = alice.check("sysctl -n dev.mlx5_core.0.%location", PATIENCE)?;
+        let device = parse::pci_device(&location).context("mlx5_core0 is no PCI device?")?;
         let started = Instant::now();
         let rounds = self.plan.reloads;
         for round in 1..=rounds {
             alice
-                .check("devctl detach mlx5_core0", PATIENCE)
+                .check(&format!("devctl detach {device}"), PATIENCE)
                 .with_context(|| format!("detach {round}"))?;
             self.clean(&format!("detach {round}"))?;
             alice
-                .check("devctl attach mlx5_core0", PATIENCE)
+                .check(&format!("devctl attach {device}"), PATIENCE)
                 .with_context(|| format!("attach {round}"))?;
         }
         let end = ready(alice, ADDRESSES[0])?;

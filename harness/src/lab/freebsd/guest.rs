@@ -56,7 +56,7 @@ pub struct FreeBsd {
     jobs: AtomicU32,
     transcript: Mutex<File>,
     // Holds the sockets.
-    folder: Scratch,
+    _folder: Scratch,
 }
 
 impl FreeBsd {
@@ -103,7 +103,7 @@ impl FreeBsd {
             console,
             jobs: AtomicU32::new(0),
             transcript: Mutex::new(File::create(log("jobs"))?),
-            folder,
+            _folder: folder,
         })
     }
 
@@ -188,12 +188,7 @@ impl FreeBsd {
 
     /// Leaves the console to others.
     pub fn leave_console(&self) {
-        self.shell.console().hang_up();
-    }
-
-    /// The folder of its sockets.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.shell.leave();
     }
 }
 

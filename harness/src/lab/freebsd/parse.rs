@@ -73,6 +73,13 @@ pub fn ifconfig<'a>(text: &'a str, field: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
+/// The PCI device, such as `pci0:1:0:0`, in `slot=0 function=0 dbsf=pci0:1:0:0 handle=\_SB_.PCI0.S08_`.
+pub fn pci_device(location: &str) -> Option<&str> {
+    location
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("dbsf="))
+}
+
 /// The drivers' lines speak of these …
 const SOURCES: &[&str] = &[
     "mlx5",
@@ -162,6 +169,13 @@ mod tests {
         assert_eq!(ifconfig(text, "status"), Some("active"));
         assert!(ifconfig(text, "media").unwrap().contains("100GBase-CR4"));
         assert_eq!(ifconfig(text, "lladdr"), None);
+    }
+
+    #[test]
+    fn a_place_on_the_bus_is_read() {
+        let location = "slot=0 function=0 dbsf=pci0:1:0:0 handle=\\_SB_.PCI0.S10_.S00_";
+        assert_eq!(pci_device(location), Some("pci0:1:0:0"));
+        assert_eq!(pci_device("slot=0 function=0"), None);
     }
 
     #[test]
