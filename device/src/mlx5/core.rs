@@ -34,6 +34,25 @@ pub struct NicConfig {
     pub name: String,
     /// MSI-X vectors of the PCI function.
     pub vectors: u16,
+    /// Whether it manages its port.
+    pub manager: PortManager,
+}
+
+/// Whether the function manages its port (`vport_group_manager`): pause frames, traffic classes, and a
+/// switch without virtual functions.
+///
+/// FreeBSD looks for the SR-IOV capability of a function that does, which QEMU hides from guests, and
+/// complains. Linux lets nobody set pause frames at one that does not, and says who it is before it reads
+/// the capabilities that it goes by (SET_DRIVER_VERSION; `mlx5_function_open`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortManager {
+    /// For a driver that says it is Linux'.
+    #[default]
+    ForLinux,
+    /// For all drivers.
+    Always,
+    /// For none.
+    Never,
 }
 
 /// Payload of a frame that is still in the sender's guest memory.
@@ -167,7 +186,7 @@ impl Core {
             mem: MemoryMap::empty(),
             bus_master: false,
             now: Time::ZERO,
-            hca: Hca::new(),
+            hca: Hca::new(config.manager == PortManager::Always),
             resources: Resources {
                 uars: Table::default(),
                 uar_numbers: Numbers::new(16, 8192),

@@ -43,10 +43,12 @@ pub struct Hca {
 
 impl Hca {
     /// At power-on.
-    pub fn new() -> Hca {
+    pub fn new(manages_port: bool) -> Hca {
+        let mut caps = HcaCaps::connectx5();
+        caps.set_manages_port(manages_port);
         Hca {
             state: State::Disabled,
-            caps: HcaCaps::connectx5(),
+            caps,
             issi: 0,
             pages: Pages::default(),
             findings: None,
@@ -79,11 +81,5 @@ impl Hca {
             State::Initialized => !matches!(opcode, O::InitHca | O::SetHcaCap | O::SetIssi),
             State::Stopped => false,
         }
-    }
-}
-
-impl Default for Hca {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -32,5 +32,5 @@ pub mod vport;
 pub mod vsc;
 pub mod wqe;
 
-pub use self::core::{Core, GuestPayload, NicConfig, NicFrame};
+pub use self::core::{Core, GuestPayload, NicConfig, NicFrame, PortManager};
 pub use self::nic::{Input, Nic};

@@ -273,7 +273,7 @@ fn renew(core: &mut Core) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::NicConfig;
+    use super::super::core::{NicConfig, PortManager};
     use super::*;
     use rocinante_wire::MacAddr;
 
@@ -282,6 +282,7 @@ mod tests {
             mac: MacAddr::new(2, 0, 0, 0, 0, 1),
             name: "left".into(),
             vectors: 8,
+            manager: PortManager::Always,
         })
     }
 

@@ -30,9 +30,6 @@ impl Core {
         self.now = old.now;
         self.buffers = old.buffers;
         self.hca.findings = old.hca.findings;
-        if !old.hca.caps.manages_port() {
-            self.hca.caps.give_up_port();
-        }
         port::keep_cable(self, &old.port);
     }
 

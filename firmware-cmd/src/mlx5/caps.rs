@@ -161,18 +161,18 @@ impl HcaCaps {
         GeneralCaps::new(self.get(CapType::General, CapMode::Max)).vport_group_manager()
     }
 
-    /// Makes it a function whose port is managed by somebody else, as an adapter's processor or the host of a virtual
-    /// machine may do. To be called before a driver looks.
-    pub fn give_up_port(&mut self) {
+    /// Makes it the function that manages its port, or one whose port is managed by somebody else, as an adapter's
+    /// processor or the host of a virtual machine may do. What drivers have read by then they keep.
+    pub fn set_manages_port(&mut self, yes: bool) {
         for bytes in [
             &mut self.max[index(CapType::General)],
             &mut self.current[index(CapType::General)],
         ] {
             GeneralCaps::new(bytes)
-                .set_vport_group_manager(false)
-                .set_eswitch_manager(false)
-                .set_log_max_l2_table(0)
-                .set_nic_vport_change_event(false);
+                .set_vport_group_manager(yes)
+                .set_eswitch_manager(yes)
+                .set_log_max_l2_table(if yes { values::LOG_MAX_L2_TABLE } else { 0 })
+                .set_nic_vport_change_event(yes);
         }
     }
 

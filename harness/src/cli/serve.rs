@@ -15,7 +15,7 @@ use crate::serve::{NicSpec, Server};
 /// Ethernet switch. Set RUST_LOG=mlx5=debug for a line per firmware command.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A NIC: socket=PATH[,mac=MAC][,link=NAME][,speed=25G][,manager=off]; may be repeated
+    /// A NIC: socket=PATH[,mac=MAC][,link=NAME][,speed=25G][,manager=on|off|linux]; may be repeated
     #[arg(long = "nic", value_name = "SPEC", required = true)]
     nics: Vec<NicSpec>,
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
+use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame, PortManager};
 use rocinante_dma::MemoryMap;
 use rocinante_wire::MacAddr;
 use rocinante_wire::buf::BufPool;
@@ -61,6 +61,7 @@ pub fn power_on(node: usize, memory: u64) -> Result<(Local, Pages)> {
         mac: mac(node),
         name: format!("nic{node}"),
         vectors: VECTORS,
+        manager: PortManager::Always,
     });
     let mut local = Local::new(nic, map.clone());
     local.handle(Input::Link(true));

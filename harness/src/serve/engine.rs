@@ -123,9 +123,6 @@ impl Engine {
         clock: Clock,
     ) -> Engine {
         let mut nic = Nic::new(config);
-        if !spec.manager {
-            nic.core.hca.caps.give_up_port();
-        }
         nic.handle(clock.now(), Input::FarEnd(spec.speed));
         nic.handle(clock.now(), Input::Link(true));
         Engine {

@@ -217,6 +217,7 @@ fn serve_one(
         mac: spec.mac,
         name: spec.name(),
         vectors: VECTORS,
+        manager: spec.manager,
     };
     let engine = Engine::new(
         config,

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
+use rocinante_device::mlx5::PortManager;
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 
-/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G][,manager=off]`.
+/// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G]
+/// [,manager=on|off|linux]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NicSpec {
     /// vfio-user socket.
@@ -20,9 +22,8 @@ pub struct NicSpec {
     pub link: String,
     /// The speed of the link at this end, unless the driver wants a lower one.
     pub speed: LinkSpeed,
-    /// Whether the driver manages the port: pause frames, traffic classes, and a switch without
-    /// virtual functions. FreeBSD misses SR-IOV then, and says so.
-    pub manager: bool,
+    /// Whether the driver manages the port.
+    pub manager: PortManager,
 }
 
 /// The link of NICs that name none.
@@ -41,7 +42,7 @@ impl NicSpec {
             mac,
             link: DEFAULT_LINK.to_owned(),
             speed: LinkSpeed::default(),
-            manager: true,
+            manager: PortManager::default(),
         }
     }
 
@@ -90,7 +91,7 @@ impl FromStr for NicSpec {
                 "mac" => mac = Some(parse_mac(value)?),
                 "link" => link = Some(value.to_owned()),
                 "speed" => speed = Some(value.parse()?),
-                "manager" => manager = Some(parse_switch(value)?),
+                "manager" => manager = Some(parse_manager(value)?),
                 _ => {
                     return Err(format!(
                         "unknown key '{key}' (socket, mac, link, speed, manager)"
@@ -107,11 +108,12 @@ impl FromStr for NicSpec {
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, String> {
+fn parse_manager(text: &str) -> Result<PortManager, String> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("'{text}' is neither on nor off")),
+        "on" => Ok(PortManager::Always),
+        "off" => Ok(PortManager::Never),
+        "linux" => Ok(PortManager::ForLinux),
+        _ => Err(format!("'{text}' is none of on, off and linux")),
     }
 }
 
@@ -161,9 +163,9 @@ mod tests {
         assert_eq!(plain, NicSpec::new("b.sock".into()));
         assert_eq!(plain.link, DEFAULT_LINK);
         assert_eq!(plain.speed, LinkSpeed::G100);
-        assert!(plain.manager);
+        assert_eq!(plain.manager, PortManager::ForLinux);
         let guest: NicSpec = "socket=b.sock,manager=off".parse().unwrap();
-        assert!(!guest.manager);
+        assert_eq!(guest.manager, PortManager::Never);
         assert!(!plain.mac.is_multicast());
     }
 
@@ -177,7 +179,10 @@ mod tests {
         );
         assert_eq!(wrong("socket=a,mac=zz"), "'zz' is not a MAC address");
         assert!(wrong("socket=a,speed=26G").contains("none of the speeds"));
-        assert_eq!(wrong("socket=a,manager=no"), "'no' is neither on nor off");
+        assert_eq!(
+            wrong("socket=a,manager=no"),
+            "'no' is none of on, off and linux"
+        );
         assert!(wrong("socket=a,mac=01:00:5e:00:00:01").contains("not a unicast address"));
         assert_eq!(wrong("socket"), "'socket' is not KEY=VALUE");
         assert!(check(&["socket=a".parse().unwrap(), "socket=a".parse().unwrap()]).is_err());

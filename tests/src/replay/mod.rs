@@ -13,7 +13,7 @@ mod rings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rocinante_device::mlx5::{Input, Nic, NicConfig};
+use rocinante_device::mlx5::{Input, Nic, NicConfig, PortManager};
 use rocinante_dma::MemoryMap;
 use rocinante_firmware_cmd::mlx5::command::Input as CommandInput;
 use rocinante_firmware_cmd::mlx5::hca::{ManagePagesIn, ManagePagesOut, QueryPagesOut};
@@ -88,6 +88,7 @@ impl Session {
             mac,
             name: "a".into(),
             vectors: 16,
+            manager: PortManager::Always,
         });
         let mut function = Local::new(nic, Arc::clone(&map));
         function.handle(Input::Link(true));

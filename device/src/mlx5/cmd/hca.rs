@@ -9,7 +9,7 @@ use rocinante_firmware_cmd::mlx5::hca::{
 };
 
 use super::CmdError;
-use crate::mlx5::core::Core;
+use crate::mlx5::core::{Core, PortManager};
 use crate::mlx5::hca::State;
 use crate::mlx5::leak::{self, Goodbye};
 use crate::mlx5::nic::Nic;
@@ -95,8 +95,10 @@ pub fn disable_hca(nic: &mut Nic, input: &[u8]) -> Result<(), CmdError> {
         leak::report(&mut nic.core, nic.qps.len(), Goodbye::Disable);
         nic.drop_objects();
     }
+    let manages_port = nic.core.config.manager == PortManager::Always;
     let hca = &mut nic.core.hca;
     hca.pages.clear();
+    hca.caps.set_manages_port(manages_port);
     hca.caps.reset();
     hca.issi = 0;
     hca.state = State::Disabled;
@@ -161,7 +163,7 @@ pub fn query_adapter(output: &mut [u8]) {
         .set_vsd_contd_psid(PSID);
 }
 
-/// SET_DRIVER_VERSION: kept for the log.
+/// SET_DRIVER_VERSION: kept for the log, and decides who manages the port.
 pub fn set_driver_version(core: &mut Core, input: &[u8]) {
     let bytes = SetDriverVersionIn::new(input).driver_version();
     let text: String = bytes
@@ -176,5 +178,8 @@ pub fn set_driver_version(core: &mut Core, input: &[u8]) {
         })
         .collect();
     debug!(target: "mlx5::cmd", "driver version {text}");
+    if core.config.manager == PortManager::ForLinux {
+        core.hca.caps.set_manages_port(text.starts_with("Linux"));
+    }
     core.hca.driver_version = Some(text);
 }

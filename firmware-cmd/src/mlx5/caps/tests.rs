@@ -92,13 +92,16 @@ fn a_function_may_have_a_port_that_others_manage() {
     let mut caps = HcaCaps::connectx5();
     assert!(caps.manages_port());
     assert_eq!(bits(&current(&caps, CapType::General), 0x34, 31, 31), 1);
-    caps.give_up_port();
+    let before = current(&caps, CapType::General);
+    caps.set_manages_port(false);
     caps.reset();
     assert!(!caps.manages_port());
     let general = current(&caps, CapType::General);
     assert_eq!(bits(&general, 0x34, 31, 31), 0, "vport_group_manager");
     assert_eq!(bits(&general, 0x34, 24, 24), 0, "eswitch_manager");
     assert_eq!(bits(&general, 0x90, 28, 24), 0, "log_max_l2_table");
+    caps.set_manages_port(true);
+    assert_eq!(current(&caps, CapType::General), before);
 }
 
 #[test]

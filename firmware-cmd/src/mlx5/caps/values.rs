@@ -106,13 +106,16 @@ fn port<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_pkey_table_size(0).set_gid_table_size(4);
 }
 
+/// log2 of the MAC addresses that the switch in front of the functions can tell apart.
+pub const LOG_MAX_L2_TABLE: u8 = 7;
+
 /// The one physical function of the port is also its manager, and the manager of the switch that
 /// virtual functions would be behind. What the drivers ask for because of it is here: contexts of
 /// vport 0, the table of MAC addresses, registers of flow control and traffic classes.
 fn port_manager<B: BytesMut>(caps: &mut GeneralCaps<B>) {
     caps.set_vport_group_manager(true)
         .set_eswitch_manager(true)
-        .set_log_max_l2_table(7)
+        .set_log_max_l2_table(LOG_MAX_L2_TABLE)
         .set_nic_vport_change_event(true);
     caps.set_ets(true)
         .set_qcam_reg(true)

@@ -11,7 +11,7 @@ use rocinante_firmware_cmd::mlx5::registers::qos::{
 use rocinante_wire::MacAddr;
 
 use super::*;
-use crate::mlx5::core::NicConfig;
+use crate::mlx5::core::{NicConfig, PortManager};
 use crate::mlx5::port::{self, MAX_MTU, mode};
 
 fn nic() -> Nic {
@@ -20,6 +20,7 @@ fn nic() -> Nic {
         mac,
         name: "left".into(),
         vectors: 8,
+        manager: PortManager::Always,
     });
     port::set_physical(&mut nic.core, true);
     nic

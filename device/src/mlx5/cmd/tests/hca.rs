@@ -2,13 +2,16 @@
 
 use rocinante_firmware_cmd::mlx5::caps::general::GeneralCaps;
 use rocinante_firmware_cmd::mlx5::hca::{
-    QueryAdapterOut, QueryHcaCapOut, QueryIssiOut, QuerySpecialContextsOut, SetDriverVersionIn,
-    SetHcaCapIn, TeardownHcaIn,
+    DisableHcaIn, EnableHcaIn, QueryAdapterOut, QueryHcaCapOut, QueryIssiOut,
+    QuerySpecialContextsOut, SetDriverVersionIn, SetHcaCapIn, TeardownHcaIn,
 };
 
 use super::*;
+use rocinante_wire::time::Time;
+
 use crate::mlx5::hca::State;
 use crate::mlx5::leak::Goodbye;
+use crate::mlx5::nic;
 
 fn teardown(profile: u16) -> Vec<u8> {
     let mut input = input(Opcode::TeardownHca, 0, 16);
@@ -161,6 +164,38 @@ fn identity() {
         driver.nic.core.hca.driver_version.as_deref(),
         Some("Linux,mlx5")
     );
+}
+
+#[test]
+fn the_port_is_managed_by_whom_the_user_says_or_by_linux() {
+    let manages = |driver: &mut Driver| {
+        let output = driver.ok(&input(Opcode::QueryHcaCap, 1, 16));
+        QueryHcaCapOut::new(&output).capability()[0x34] & 0x80 != 0
+    };
+    let mut version = input(Opcode::SetDriverVersion, 0, SetDriverVersionIn::SIZE);
+    for (manager, at_first, linux, freebsd) in [
+        (PortManager::ForLinux, false, true, false),
+        (PortManager::Always, true, true, true),
+        (PortManager::Never, false, false, false),
+    ] {
+        let mut driver = Driver::initialized();
+        driver.nic.core.config.manager = manager;
+        driver.nic.handle(Time::ZERO, nic::Input::Reset);
+        driver.initialize();
+        assert_eq!(manages(&mut driver), at_first, "{manager:?}");
+        version[16..24].copy_from_slice(b"Linux,ml");
+        driver.ok(&version);
+        assert_eq!(manages(&mut driver), linux, "{manager:?}");
+        version[16..24].copy_from_slice(b"FreeBSD,");
+        driver.ok(&version);
+        assert_eq!(manages(&mut driver), freebsd, "{manager:?}");
+        version[16..24].copy_from_slice(b"Linux,ml");
+        driver.ok(&version);
+        driver.ok(&teardown(0));
+        driver.ok(&input(Opcode::DisableHca, 0, DisableHcaIn::SIZE));
+        driver.ok(&input(Opcode::EnableHca, 0, EnableHcaIn::SIZE));
+        assert_eq!(manages(&mut driver), at_first, "{manager:?}");
+    }
 }
 
 #[test]

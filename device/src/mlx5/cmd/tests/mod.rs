@@ -25,7 +25,7 @@ use rocinante_firmware_cmd::mlx5::resources::{AllocPdOut, AllocUarOut, AllocXrcd
 use rocinante_wire::MacAddr;
 
 use super::{CmdError, Opcode, Status, execute};
-use crate::mlx5::core::NicConfig;
+use crate::mlx5::core::{NicConfig, PortManager};
 use crate::mlx5::nic::Nic;
 
 /// Guest memory of a test.
@@ -46,6 +46,7 @@ impl Driver {
             mac: MacAddr::new(0x02, 0, 0, 0, 0, 1),
             name: "nic0".into(),
             vectors: 8,
+            manager: PortManager::Always,
         });
         nic.core.mem = MemoryMap::anonymous(MEMORY, MEMORY_SIZE).unwrap();
         nic.core.bus_master = true;

@@ -32,7 +32,7 @@ use rocinante_firmware_cmd::mlx5::wq::{
 use rocinante_wire::MacAddr;
 
 use crate::mlx5::cmd::{CmdError, Opcode, execute};
-use crate::mlx5::core::{NicConfig, NicFrame};
+use crate::mlx5::core::{NicConfig, NicFrame, PortManager};
 use crate::mlx5::eth;
 use crate::mlx5::nic::Nic;
 use crate::mlx5::port;
@@ -108,6 +108,7 @@ impl Host {
             mac,
             name: format!("nic{last}"),
             vectors: 8,
+            manager: PortManager::Always,
         });
         nic.core.mem = MemoryMap::anonymous(MEMORY, MEMORY_SIZE).unwrap();
         nic.core.bus_master = true;
