@@ -7,6 +7,7 @@
 
 pub mod buf;
 pub mod capture;
+pub mod fault;
 pub mod frame;
 pub mod ib;
 pub mod icrc;

@@ -3,7 +3,7 @@
 //! Time and packets come in as parameters, packets are polled out, and memory and queues are
 //! behind [`RequesterHost`] and [`ResponderHost`].
 
-mod aeth;
+pub(crate) mod aeth;
 mod config;
 mod host;
 mod message;

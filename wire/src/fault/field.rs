@@ -1,0 +1,596 @@
+//! The table of fields: what a rule can match, rewrite and corrupt, by name.
+//!
+//! Matching, rewriting, error messages and the printed reference all come from it. Knows where a
+//! field lies in its header, not where the header lies in a frame.
+
+use std::fmt;
+
+/// The headers that fields belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names are the standards'
+pub enum Header {
+    Ethernet,
+    Vlan,
+    Arp,
+    Ipv4,
+    Ipv6,
+    Grh,
+    Udp,
+    Tcp,
+    Icmp,
+    Icmpv6,
+    Bth,
+    XrcEth,
+    Deth,
+    Reth,
+    AtomicEth,
+    Aeth,
+    AtomicAckEth,
+    ImmDt,
+    Ieth,
+    Mad,
+}
+
+/// How many headers there are.
+pub(crate) const HEADERS: usize = 20;
+
+/// All headers: what a rule calls it, bytes that a rule can name, and what it is.
+const NAMES: [(Header, &str, u8, &str); HEADERS] = [
+    (Header::Ethernet, "eth", 14, "Ethernet"),
+    (
+        Header::Vlan,
+        "vlan",
+        4,
+        "IEEE 802.1Q tag (the outer of two)",
+    ),
+    (Header::Arp, "arp", 28, "ARP for IPv4, RFC 826"),
+    (Header::Ipv4, "ipv4", 20, "IPv4, RFC 791"),
+    (Header::Ipv6, "ipv6", 40, "IPv6, RFC 8200"),
+    (
+        Header::Grh,
+        "grh",
+        40,
+        "global route header, RoCE v1, IBTA 8.3",
+    ),
+    (Header::Udp, "udp", 8, "UDP, RFC 768"),
+    (Header::Tcp, "tcp", 20, "TCP, RFC 9293"),
+    (Header::Icmp, "icmp", 8, "ICMP, RFC 792"),
+    (Header::Icmpv6, "icmpv6", 8, "ICMPv6, RFC 4443"),
+    (Header::Bth, "bth", 12, "base transport header, IBTA 9.2"),
+    (
+        Header::XrcEth,
+        "xrceth",
+        4,
+        "XRC extended transport header, IBTA A14",
+    ),
+    (
+        Header::Deth,
+        "deth",
+        8,
+        "datagram extended transport header, IBTA 9.3.2",
+    ),
+    (
+        Header::Reth,
+        "reth",
+        16,
+        "RDMA extended transport header, IBTA 9.3.3",
+    ),
+    (
+        Header::AtomicEth,
+        "atomiceth",
+        28,
+        "atomic extended transport header, IBTA 9.3.4",
+    ),
+    (
+        Header::Aeth,
+        "aeth",
+        4,
+        "ACK extended transport header, IBTA 9.3.5",
+    ),
+    (
+        Header::AtomicAckEth,
+        "atomicacketh",
+        8,
+        "atomic ACK extended transport header, IBTA 9.5.2",
+    ),
+    (Header::ImmDt, "immdt", 4, "immediate data, IBTA 9.3.6"),
+    (
+        Header::Ieth,
+        "ieth",
+        4,
+        "invalidate extended transport header, IBTA 9.3.7",
+    ),
+    (
+        Header::Mad,
+        "mad",
+        24,
+        "management datagram to QP 0 or 1, IBTA 13.4",
+    ),
+];
+
+impl Header {
+    /// All of them, in the order in which they lie in a frame.
+    pub fn all() -> impl Iterator<Item = Header> {
+        NAMES.iter().map(|entry| entry.0)
+    }
+
+    /// By the name that rules use.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Header> {
+        NAMES
+            .iter()
+            .find(|entry| entry.1 == name)
+            .map(|entry| entry.0)
+    }
+
+    fn entry(self) -> &'static (Header, &'static str, u8, &'static str) {
+        // Every header has its entry, in order: a test says so.
+        NAMES.get(self as usize).unwrap_or(&NAMES[0])
+    }
+
+    /// What rules call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.entry().1
+    }
+
+    /// What it is and where it is defined.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.entry().3
+    }
+
+    /// Bytes that have to be there for its fields to be.
+    pub(crate) fn len(self) -> usize {
+        usize::from(self.entry().2)
+    }
+
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// Extension headers: which ones there are depends on the opcode.
+    pub(crate) const fn is_extension(self) -> bool {
+        matches!(
+            self,
+            Header::XrcEth
+                | Header::Deth
+                | Header::Reth
+                | Header::AtomicEth
+                | Header::Aeth
+                | Header::AtomicAckEth
+                | Header::ImmDt
+                | Header::Ieth
+        )
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a field's values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A number.
+    Number,
+    /// One bit: `true` or `false`.
+    Flag,
+    /// A MAC address.
+    Mac,
+    /// An IPv4 address.
+    Ipv4,
+    /// An IPv6 address or GID.
+    Ipv6,
+    /// A BTH opcode by name.
+    Opcode,
+}
+
+/// Where a field's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Bits of a header, counted from its first byte's highest bit.
+    Bits {
+        /// The header.
+        header: Header,
+        /// The first bit.
+        offset: u16,
+    },
+    /// Bytes of the frame on the wire, without frame check sequence.
+    FrameLen,
+    /// Bytes of payload, without pad.
+    PayloadLen,
+    /// Distance from the first PSN of the flow.
+    RelativePsn,
+    /// RoCE version, 1 or 2.
+    RoceVersion,
+}
+
+/// One field.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Field {
+    /// `header.field`.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub source: Source,
+    /// Bits, at most 128.
+    pub width: u8,
+    /// How its values are written.
+    pub kind: Kind,
+    /// What it is.
+    pub about: &'static str,
+}
+
+impl Field {
+    /// The header it lies in; for what is derived, the header that has to be there.
+    #[must_use]
+    pub fn header(&self) -> Option<Header> {
+        match self.source {
+            Source::Bits { header, .. } => Some(header),
+            Source::RelativePsn | Source::RoceVersion => Some(Header::Bth),
+            Source::FrameLen | Source::PayloadLen => None,
+        }
+    }
+
+    /// Its largest value.
+    #[must_use]
+    pub fn max(&self) -> u128 {
+        match self.width {
+            128.. => u128::MAX,
+            width => (1 << width) - 1,
+        }
+    }
+
+    /// By name; `opcode` is short for `bth.opcode`.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Field> {
+        let name = if name == "opcode" { "bth.opcode" } else { name };
+        FIELDS.iter().find(|field| field.name == name)
+    }
+}
+
+const fn bits(
+    name: &'static str,
+    header: Header,
+    offset: u16,
+    width: u8,
+    kind: Kind,
+    about: &'static str,
+) -> Field {
+    Field {
+        name,
+        source: Source::Bits { header, offset },
+        width,
+        kind,
+        about,
+    }
+}
+
+const fn number(
+    name: &'static str,
+    header: Header,
+    offset: u16,
+    width: u8,
+    about: &'static str,
+) -> Field {
+    bits(name, header, offset, width, Kind::Number, about)
+}
+
+const fn flag(name: &'static str, header: Header, offset: u16, about: &'static str) -> Field {
+    bits(name, header, offset, 1, Kind::Flag, about)
+}
+
+const fn derived(name: &'static str, source: Source, width: u8, about: &'static str) -> Field {
+    Field {
+        name,
+        source,
+        width,
+        kind: Kind::Number,
+        about,
+    }
+}
+
+/// All fields, by header.
+pub static FIELDS: &[Field] = {
+    use Header as H;
+    use Kind::{Ipv4, Ipv6, Mac, Opcode};
+    &[
+        derived(
+            "frame.len",
+            Source::FrameLen,
+            16,
+            "bytes on the wire without FCS",
+        ),
+        derived(
+            "frame.roce",
+            Source::RoceVersion,
+            2,
+            "RoCE version, 1 or 2; absent in other frames",
+        ),
+        derived(
+            "payload.len",
+            Source::PayloadLen,
+            16,
+            "payload bytes behind the last header, without pad and ICRC",
+        ),
+        bits("eth.dst", H::Ethernet, 0, 48, Mac, "destination address"),
+        bits("eth.src", H::Ethernet, 48, 48, Mac, "source address"),
+        number(
+            "eth.type",
+            H::Ethernet,
+            96,
+            16,
+            "EtherType (0x8100 where there is a tag)",
+        ),
+        number("vlan.pcp", H::Vlan, 0, 3, "priority code point"),
+        flag("vlan.dei", H::Vlan, 3, "drop eligible indicator"),
+        number("vlan.vid", H::Vlan, 4, 12, "VLAN identifier"),
+        number("vlan.type", H::Vlan, 16, 16, "EtherType behind the tag"),
+        number("arp.oper", H::Arp, 48, 16, "operation: 1 request, 2 reply"),
+        bits("arp.sha", H::Arp, 64, 48, Mac, "sender hardware address"),
+        bits("arp.spa", H::Arp, 112, 32, Ipv4, "sender protocol address"),
+        bits("arp.tha", H::Arp, 144, 48, Mac, "target hardware address"),
+        bits("arp.tpa", H::Arp, 192, 32, Ipv4, "target protocol address"),
+        number("ipv4.version", H::Ipv4, 0, 4, "version, 4"),
+        number("ipv4.ihl", H::Ipv4, 4, 4, "header length in words"),
+        number("ipv4.dscp", H::Ipv4, 8, 6, "differentiated services"),
+        number("ipv4.ecn", H::Ipv4, 14, 2, "congestion: 3 is CE"),
+        number("ipv4.len", H::Ipv4, 16, 16, "total length"),
+        number("ipv4.id", H::Ipv4, 32, 16, "identification"),
+        flag("ipv4.df", H::Ipv4, 49, "do not fragment"),
+        flag("ipv4.mf", H::Ipv4, 50, "more fragments"),
+        number("ipv4.frag", H::Ipv4, 51, 13, "fragment offset, 8 bytes"),
+        number("ipv4.ttl", H::Ipv4, 64, 8, "time to live"),
+        number("ipv4.protocol", H::Ipv4, 72, 8, "protocol"),
+        number("ipv4.checksum", H::Ipv4, 80, 16, "header checksum"),
+        bits("ipv4.src", H::Ipv4, 96, 32, Ipv4, "source address"),
+        bits("ipv4.dst", H::Ipv4, 128, 32, Ipv4, "destination address"),
+        number("ipv6.version", H::Ipv6, 0, 4, "version, 6"),
+        number("ipv6.dscp", H::Ipv6, 4, 6, "differentiated services"),
+        number("ipv6.ecn", H::Ipv6, 10, 2, "congestion: 3 is CE"),
+        number("ipv6.flow", H::Ipv6, 12, 20, "flow label"),
+        number("ipv6.len", H::Ipv6, 32, 16, "payload length"),
+        number("ipv6.next", H::Ipv6, 48, 8, "next header"),
+        number("ipv6.hop_limit", H::Ipv6, 56, 8, "hop limit"),
+        bits("ipv6.src", H::Ipv6, 64, 128, Ipv6, "source address"),
+        bits("ipv6.dst", H::Ipv6, 192, 128, Ipv6, "destination address"),
+        number("grh.version", H::Grh, 0, 4, "IPVer, 6"),
+        number("grh.tclass", H::Grh, 4, 8, "traffic class"),
+        number("grh.flow", H::Grh, 12, 20, "flow label"),
+        number("grh.len", H::Grh, 32, 16, "PayLen"),
+        number("grh.next", H::Grh, 48, 8, "NxtHdr, 0x1b"),
+        number("grh.hop_limit", H::Grh, 56, 8, "HopLmt"),
+        bits("grh.sgid", H::Grh, 64, 128, Ipv6, "source GID"),
+        bits("grh.dgid", H::Grh, 192, 128, Ipv6, "destination GID"),
+        number("udp.sport", H::Udp, 0, 16, "source port"),
+        number(
+            "udp.dport",
+            H::Udp,
+            16,
+            16,
+            "destination port, 4791 for RoCE v2",
+        ),
+        number("udp.len", H::Udp, 32, 16, "length"),
+        number("udp.checksum", H::Udp, 48, 16, "checksum"),
+        number("tcp.sport", H::Tcp, 0, 16, "source port"),
+        number("tcp.dport", H::Tcp, 16, 16, "destination port"),
+        number("tcp.seq", H::Tcp, 32, 32, "sequence number"),
+        number("tcp.ack_seq", H::Tcp, 64, 32, "acknowledgement number"),
+        number("tcp.flags", H::Tcp, 104, 8, "the eight flags below"),
+        flag("tcp.cwr", H::Tcp, 104, "congestion window reduced"),
+        flag("tcp.ece", H::Tcp, 105, "ECN echo"),
+        flag("tcp.urg", H::Tcp, 106, "urgent"),
+        flag("tcp.ack", H::Tcp, 107, "acknowledgement number is valid"),
+        flag("tcp.psh", H::Tcp, 108, "push"),
+        flag("tcp.rst", H::Tcp, 109, "reset"),
+        flag("tcp.syn", H::Tcp, 110, "synchronize"),
+        flag("tcp.fin", H::Tcp, 111, "no more data"),
+        number("tcp.window", H::Tcp, 112, 16, "window"),
+        number("tcp.checksum", H::Tcp, 128, 16, "checksum"),
+        number("icmp.type", H::Icmp, 0, 8, "type: 8 echo, 0 its reply"),
+        number("icmp.code", H::Icmp, 8, 8, "code"),
+        number("icmp.id", H::Icmp, 32, 16, "echo identifier"),
+        number("icmp.seq", H::Icmp, 48, 16, "echo sequence number"),
+        number(
+            "icmpv6.type",
+            H::Icmpv6,
+            0,
+            8,
+            "type: 128 echo, 129 its reply, 135 neighbour solicitation",
+        ),
+        number("icmpv6.code", H::Icmpv6, 8, 8, "code"),
+        number("icmpv6.id", H::Icmpv6, 32, 16, "echo identifier"),
+        number("icmpv6.seq", H::Icmpv6, 48, 16, "echo sequence number"),
+        bits(
+            "bth.opcode",
+            H::Bth,
+            0,
+            8,
+            Opcode,
+            "opcode, by name or number",
+        ),
+        flag("bth.se", H::Bth, 8, "solicited event"),
+        flag("bth.migreq", H::Bth, 9, "MigReq"),
+        number("bth.padcnt", H::Bth, 10, 2, "pad bytes"),
+        number("bth.tver", H::Bth, 12, 4, "transport header version, 0"),
+        number("bth.pkey", H::Bth, 16, 16, "partition key"),
+        flag("bth.fecn", H::Bth, 32, "FECN"),
+        flag("bth.becn", H::Bth, 33, "BECN"),
+        number("bth.dest_qp", H::Bth, 40, 24, "destination QP"),
+        flag("bth.ackreq", H::Bth, 64, "acknowledge request"),
+        number("bth.psn", H::Bth, 72, 24, "packet sequence number"),
+        derived(
+            "bth.psn_rel",
+            Source::RelativePsn,
+            24,
+            "PSN less the first one seen from this source to this destination and QP, modulo 2^24",
+        ),
+        number("xrceth.srqn", H::XrcEth, 8, 24, "XRC SRQ number"),
+        number("deth.qkey", H::Deth, 0, 32, "Q_Key"),
+        number("deth.src_qp", H::Deth, 40, 24, "source QP"),
+        number("reth.va", H::Reth, 0, 64, "virtual address"),
+        number("reth.rkey", H::Reth, 64, 32, "R_Key"),
+        number("reth.dma_len", H::Reth, 96, 32, "DMA length"),
+        number("atomiceth.va", H::AtomicEth, 0, 64, "virtual address"),
+        number("atomiceth.rkey", H::AtomicEth, 64, 32, "R_Key"),
+        number(
+            "atomiceth.swap_add",
+            H::AtomicEth,
+            96,
+            64,
+            "swap value or number to add",
+        ),
+        number("atomiceth.compare", H::AtomicEth, 160, 64, "compare value"),
+        number(
+            "aeth.syndrome",
+            H::Aeth,
+            0,
+            8,
+            "0x00-0x1f ACK, 0x20-0x3f RNR NAK with timer, 0x60-0x63 NAK",
+        ),
+        number("aeth.msn", H::Aeth, 8, 24, "message sequence number"),
+        number(
+            "atomicacketh.original",
+            H::AtomicAckEth,
+            0,
+            64,
+            "original remote data",
+        ),
+        number("immdt.data", H::ImmDt, 0, 32, "immediate data"),
+        number("ieth.rkey", H::Ieth, 0, 32, "R_Key to invalidate"),
+        number(
+            "mad.class",
+            H::Mad,
+            8,
+            8,
+            "MgmtClass: 7 communication management",
+        ),
+        number("mad.method", H::Mad, 24, 8, "R bit and method"),
+        number("mad.status", H::Mad, 32, 16, "status"),
+        number("mad.tid", H::Mad, 64, 64, "transaction identifier"),
+        number(
+            "mad.attr_id",
+            H::Mad,
+            128,
+            16,
+            "attribute: 0x10 CM REQ, 0x12 REJ, 0x13 REP, 0x14 RTU, 0x15 DREQ",
+        ),
+        number("mad.attr_mod", H::Mad, 160, 32, "attribute modifier"),
+    ]
+};
+
+/// The bits `offset..offset + width` of `bytes`, highest first; `None` if they are not all there.
+pub(crate) fn get_bits(bytes: &[u8], offset: usize, width: u8) -> Option<u128> {
+    let width = usize::from(width);
+    let end = offset.checked_add(width)?;
+    let span = bytes.get(offset / 8..end.div_ceil(8))?;
+    let mut value: u128 = 0;
+    let mut have = 0;
+    for (n, byte) in span.iter().enumerate() {
+        // The first byte may begin, the last may end in the middle.
+        let skip = if n == 0 { offset % 8 } else { 0 };
+        let take = (8 - skip).min(width - have);
+        let part = (u16::from(*byte) >> (8 - skip - take)) & ((1 << take) - 1);
+        value = value.checked_shl(take as u32).unwrap_or(0) | u128::from(part);
+        have += take;
+    }
+    Some(value)
+}
+
+/// Sets the bits that [`get_bits`] gets; false, and nothing changed, if they are not all there.
+pub(crate) fn set_bits(bytes: &mut [u8], offset: usize, width: u8, value: u128) -> bool {
+    let width = usize::from(width);
+    let Some(end) = offset.checked_add(width) else {
+        return false;
+    };
+    let Some(span) = bytes.get_mut(offset / 8..end.div_ceil(8)) else {
+        return false;
+    };
+    let mut left = width;
+    for (n, byte) in span.iter_mut().enumerate() {
+        let skip = if n == 0 { offset % 8 } else { 0 };
+        let take = (8 - skip).min(left);
+        left -= take;
+        let shift = 8 - skip - take;
+        let mask = (((1u16 << take) - 1) << shift) as u8;
+        let part = ((value >> left) as u8).wrapping_shl(shift as u32) & mask;
+        *byte = (*byte & !mask) | part;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        for (n, header) in Header::all().enumerate() {
+            assert_eq!(header as usize, n, "{header}");
+            assert_eq!(Header::by_name(header.name()), Some(header));
+        }
+        for (n, field) in FIELDS.iter().enumerate() {
+            assert_eq!(Field::by_name(field.name).map(|f| f.name), Some(field.name));
+            assert!(
+                FIELDS[..n].iter().all(|other| other.name != field.name),
+                "{} twice",
+                field.name
+            );
+            assert!((1..=128).contains(&field.width), "{}", field.name);
+            let Source::Bits { header, offset } = field.source else {
+                continue;
+            };
+            assert_eq!(
+                field.name.split_once('.').map(|parts| parts.0),
+                Some(header.name()),
+                "{}",
+                field.name
+            );
+            let end = usize::from(offset) + usize::from(field.width);
+            assert!(end <= 8 * header.len(), "{} reaches beyond", field.name);
+            let width = match field.kind {
+                Kind::Flag => 1,
+                Kind::Mac => 48,
+                Kind::Ipv4 => 32,
+                Kind::Ipv6 => 128,
+                Kind::Opcode => 8,
+                Kind::Number => field.width,
+            };
+            assert_eq!(field.width, width, "{}", field.name);
+        }
+        assert_eq!(Field::by_name("opcode"), Field::by_name("bth.opcode"));
+    }
+
+    proptest! {
+        #[test]
+        fn bits_are_read_and_written_alike(
+            bytes in prop::collection::vec(any::<u8>(), 1..40),
+            offset in 0..330usize,
+            width in 1..=128u8,
+            value: u128,
+        ) {
+            let end = offset + usize::from(width);
+            // One bit at a time.
+            let bit = |bytes: &[u8], at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
+            let slow = (end <= 8 * bytes.len()).then(|| {
+                (offset..end).fold(0u128, |value, at| value << 1 | u128::from(bit(&bytes, at)))
+            });
+            prop_assert_eq!(get_bits(&bytes, offset, width), slow);
+            let mut changed = bytes.clone();
+            prop_assert_eq!(set_bits(&mut changed, offset, width, value), slow.is_some());
+            let mask = if width == 128 { u128::MAX } else { (1 << width) - 1 };
+            if slow.is_some() {
+                prop_assert_eq!(get_bits(&changed, offset, width), Some(value & mask));
+            }
+            for at in 0..8 * bytes.len() {
+                if slow.is_none() || !(offset..end).contains(&at) {
+                    prop_assert_eq!(bit(&bytes, at), bit(&changed, at));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Rate and latency of a port, with a finite queue in front.
+
+use std::time::Duration;
+
+use super::rule::Place;
+
+/// What every frame on the wire costs beside its bytes: preamble, FCS, gap.
+pub(crate) const OVERHEAD: u64 = 24;
+/// The shortest frame, without FCS.
+pub(crate) const SHORTEST: u64 = 60;
+
+/// A port that is slower than the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Unique.
+    pub name: String,
+    /// The line of the file where it stands.
+    pub line: usize,
+    /// At which ports and in which direction.
+    pub place: Place,
+    /// Bits per second; `None` for as fast as can be.
+    pub rate: Option<u64>,
+    /// From the end of a frame to its arrival.
+    pub latency: Duration,
+    /// Bytes that may wait for their turn; what comes then is dropped.
+    pub queue: u64,
+    /// Bytes that wait from which on frames are marked (if they say that they can be).
+    pub ecn: Option<u64>,
+}
+
+impl Shape {
+    /// How long a frame of `len` bytes occupies the wire.
+    pub(crate) fn serialization(&self, len: usize) -> Duration {
+        let Some(rate) = self.rate else {
+            return Duration::ZERO;
+        };
+        let bits = 8 * ((len as u64).max(SHORTEST) + OVERHEAD);
+        let nanos = u128::from(bits) * 1_000_000_000 / u128::from(rate.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_gigabit() {
+        let shape = Shape {
+            name: String::new(),
+            line: 1,
+            place: Place {
+                links: Vec::new(),
+                ports: Vec::new(),
+                direction: None,
+            },
+            rate: Some(10_000_000_000),
+            latency: Duration::ZERO,
+            queue: 1 << 20,
+            ecn: None,
+        };
+        // 1514 + 4 + 8 + 12 bytes are 1230.4 ns; 14.88 million short frames a second.
+        assert_eq!(shape.serialization(1514), Duration::from_nanos(1230));
+        assert_eq!(shape.serialization(20), Duration::from_nanos(67));
+    }
+}
