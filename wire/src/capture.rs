@@ -1,8 +1,14 @@
-//! Capture of all frames of a run in one pcapng file, one interface per link.
+//! Capture of frames in pcapng: one interface per link or port, in one file or in a ring of files
+//! of limited size.
 //!
 //! A tap turns a frame into bytes in the sender's thread and queues it; a thread of its own
 //! writes. The data path never waits: what finds the queue full is counted and left out. When
-//! writing fails, the capture ends with one logged error and traffic goes on.
+//! writing fails, the capture ends with one logged error, what it misses from then on is counted,
+//! and traffic goes on.
+
+mod ring;
+
+pub use ring::Ring;
 
 use std::fmt;
 use std::fs::File;
@@ -25,6 +31,7 @@ use pcap_file::pcapng::blocks::interface_statistics::{
 use pcap_file::{DataLink, PcapError};
 
 use crate::buf::{Buf, BufPool};
+use crate::fault::Direction;
 use crate::frame::{Frame, Payload};
 
 /// Frames that may wait for the writing thread.
@@ -37,6 +44,7 @@ struct Record {
     at: Duration,
     interface: u32,
     data: Buf,
+    direction: Option<Direction>,
     comment: Option<String>,
 }
 
@@ -48,6 +56,10 @@ struct Interface {
 
 struct Shared {
     on: AtomicBool,
+    /// Ended by an error.
+    failed: AtomicBool,
+    /// Frames since then.
+    missed: AtomicU64,
     stop: AtomicBool,
     sleeping: AtomicBool,
     queue: ArrayQueue<Record>,
@@ -76,6 +88,8 @@ pub struct CaptureStats {
     pub dropped: u64,
     /// Not in the file because the sender's memory was gone.
     pub unreadable: u64,
+    /// Not in the file because the capture had ended with an error.
+    pub missed: u64,
 }
 
 /// A capture under way. Ends with [`Capture::finish`], or when dropped.
@@ -100,15 +114,36 @@ impl Capture {
         Capture::start(file, Box::new(since_epoch))
     }
 
+    /// Starts a capture to a ring of files: `PATH.0001`, `PATH.0002` and so on, of about `size`
+    /// bytes each; when there are more than `keep`, the oldest is removed. With the system's time.
+    ///
+    /// # Errors
+    /// The first file cannot be created or the thread not be started.
+    pub fn create_ring(path: &Path, size: u64, keep: usize) -> io::Result<Capture> {
+        let since_epoch = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+        };
+        let ring = Ring::create(path, size, keep)?;
+        Capture::begin(ring, Box::new(since_epoch))
+    }
+
     /// Starts a capture to any writer, with any time.
     ///
     /// # Errors
     /// The file's header cannot be written or the thread not be started.
     pub fn start(out: impl Write + Send + 'static, clock: Clock) -> io::Result<Capture> {
-        let mut out = PcapNgWriter::new(out).map_err(io_error)?;
+        Capture::begin(ring::Single(out), clock)
+    }
+
+    fn begin(sink: impl Sink + 'static, clock: Clock) -> io::Result<Capture> {
+        let mut out = PcapNgWriter::new(sink).map_err(io_error)?;
         out.get_mut().flush()?;
         let shared = Arc::new(Shared {
             on: AtomicBool::new(true),
+            failed: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             queue: ArrayQueue::new(QUEUE_LEN),
@@ -130,6 +165,7 @@ impl Capture {
                 let result = writer.run();
                 writer.shared.on.store(false, Ordering::Relaxed);
                 if let Err(error) = &result {
+                    writer.shared.failed.store(true, Ordering::Relaxed);
                     log::error!(target: "wire::capture", "capture ends: {error}");
                 }
                 while writer.shared.queue.pop().is_some() {}
@@ -172,6 +208,13 @@ impl Capture {
         self.end()
     }
 
+    /// Frames that were not captured since the capture ended with an error; `None` while it runs.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        let failed = self.shared.failed.load(Ordering::Relaxed);
+        failed.then(|| self.shared.missed.load(Ordering::Relaxed))
+    }
+
     fn end(&mut self) -> io::Result<CaptureStats> {
         let Some(writer) = self.writer.take() else {
             return Ok(CaptureStats::default());
@@ -187,6 +230,7 @@ impl Capture {
             written,
             dropped: self.shared.interfaces().iter().map(dropped).sum(),
             unreadable: self.shared.unreadable.load(Ordering::Relaxed),
+            missed: self.shared.missed.load(Ordering::Relaxed),
         };
         if stats.dropped > 0 {
             log::warn!(
@@ -234,13 +278,41 @@ impl CaptureTap {
     /// Captures a frame, with a comment if something was done to it.
     #[inline]
     pub fn record<P: Payload>(&self, frame: &Frame<P>, comment: Option<&str>) {
+        self.put(frame, None, comment);
+    }
+
+    /// Captures a frame at a port, where it goes one way or the other.
+    #[inline]
+    pub fn record_port<P: Payload>(
+        &self,
+        frame: &Frame<P>,
+        direction: Direction,
+        comment: Option<&str>,
+    ) {
+        self.put(frame, Some(direction), comment);
+    }
+
+    #[inline]
+    fn put<P: Payload>(
+        &self,
+        frame: &Frame<P>,
+        direction: Option<Direction>,
+        comment: Option<&str>,
+    ) {
         if self.is_on() {
-            self.queue(frame, comment);
+            self.queue(frame, direction, comment);
+        } else if self.shared.failed.load(Ordering::Relaxed) {
+            self.shared.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[cold]
-    fn queue<P: Payload>(&self, frame: &Frame<P>, comment: Option<&str>) {
+    fn queue<P: Payload>(
+        &self,
+        frame: &Frame<P>,
+        direction: Option<Direction>,
+        comment: Option<&str>,
+    ) {
         let shared = &self.shared;
         if shared.queue.is_full() {
             self.interface.dropped.fetch_add(1, Ordering::Relaxed);
@@ -259,6 +331,7 @@ impl CaptureTap {
                 at,
                 interface: self.id,
                 data,
+                direction,
                 comment,
             })
             .is_err()
@@ -282,14 +355,22 @@ impl fmt::Debug for CaptureTap {
     }
 }
 
-struct Writer<W: Write> {
+/// Where blocks go; may begin a new file in between.
+trait Sink: Write + Send {
+    /// Whether it is time for a new file.
+    fn is_due(&self) -> bool;
+    /// Goes on in a new file.
+    fn rotate(&mut self) -> io::Result<()>;
+}
+
+struct Writer<W: Sink> {
     shared: Arc<Shared>,
     out: PcapNgWriter<W>,
     described: usize,
     written: u64,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Sink> Writer<W> {
     fn run(&mut self) -> io::Result<()> {
         loop {
             let stop = self.shared.stop.load(Ordering::SeqCst);
@@ -327,19 +408,39 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Goes on in a new file, if it is time. The old one is complete.
+    fn rotate(&mut self) -> io::Result<()> {
+        if !self.out.get_mut().is_due() {
+            return Ok(());
+        }
+        self.write_statistics()?;
+        self.out.get_mut().rotate()?;
+        let section = self.out.section().clone();
+        self.out.write_pcapng_block(section).map_err(io_error)?;
+        self.described = 0;
+        self.describe_interfaces()
+    }
+
     fn write(&mut self, record: &Record) -> io::Result<()> {
+        self.rotate()?;
         if record.interface as usize >= self.described {
             self.describe_interfaces()?;
         }
         let comment = record.comment.as_deref();
+        // epb_flags, bits 0 and 1.
+        let flags = record.direction.map(|direction| match direction {
+            Direction::Rx => 1,
+            Direction::Tx => 2,
+        });
         let block = EnhancedPacketBlock {
             interface_id: record.interface,
             timestamp: record.at,
             original_len: record.data.len() as u32,
             data: (&record.data[..]).into(),
-            options: comment
-                .map(|c| EnhancedPacketOption::Comment(c.into()))
+            options: flags
+                .map(EnhancedPacketOption::Flags)
                 .into_iter()
+                .chain(comment.map(|c| EnhancedPacketOption::Comment(c.into())))
                 .collect(),
         };
         self.out.write_pcapng_block(block).map_err(io_error)?;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buf;
+pub mod cable;
 pub mod capture;
 pub mod fault;
 pub mod frame;

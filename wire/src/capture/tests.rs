@@ -206,3 +206,85 @@ fn a_switch_shows_each_frame_once() {
     assert!(ports[1..].iter().all(|port| port.pending() == 1));
     assert_eq!(capture.finish().unwrap().written, 1);
 }
+
+/// Packets in a file that must be whole, and the names of its interfaces.
+fn packets_and_names(bytes: &[u8]) -> (usize, Vec<String>) {
+    let (mut packets, mut names) = (0, Vec::new());
+    for block in read(bytes) {
+        match block {
+            Block::EnhancedPacket(packet) => {
+                assert!((packet.interface_id as usize) < names.len());
+                packets += 1;
+            }
+            Block::InterfaceDescription(interface) => {
+                for option in interface.options {
+                    if let InterfaceDescriptionOption::IfName(name) = option {
+                        names.push(name.to_string());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (packets, names)
+}
+
+#[test]
+fn a_ring_keeps_the_newest_files_and_each_is_whole() {
+    let folder = std::env::temp_dir().join(format!("rocinante-ring-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("trace.pcapng");
+    let capture = Capture::create_ring(&path, 1000, 3).unwrap();
+    let (a, b) = (capture.tap("a"), capture.tap("b"));
+    for n in 0..100 {
+        let tap = if n % 2 == 0 { &a } else { &b };
+        tap.record_port(&vector_frame(&vectors::V4_SEND), Direction::Tx, None);
+    }
+    assert_eq!(capture.finish().unwrap().written, 100);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 3, "{files:?}");
+    let mut total = 0;
+    for file in &files {
+        let bytes = std::fs::read(file).unwrap();
+        let (packets, names) = packets_and_names(&bytes);
+        assert_eq!(names, ["a", "b"], "{file:?}");
+        assert!(bytes.len() < 1500, "{file:?} has {} bytes", bytes.len());
+        total += packets;
+    }
+    // About 1000 / 124 packets a file.
+    assert!((10..30).contains(&total), "{total} in the last three files");
+    let last = files[2].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(last.starts_with("trace.pcapng.00"), "{last}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_a_failed_capture_misses_is_counted() {
+    let (hangs, hanging) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let disk = FullDisk {
+        hangs,
+        go_on,
+        flushes: 0,
+    };
+    let capture = Capture::start(disk, clock()).unwrap();
+    let tap = capture.tap("a");
+    hanging
+        .recv_timeout(PATIENCE)
+        .expect("the writing thread flushes");
+    assert_eq!(capture.missed(), None);
+    go.send(()).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while capture.missed().is_none() {
+        assert!(std::time::Instant::now() < deadline, "the capture goes on");
+        thread::yield_now();
+    }
+    for _ in 0..3 {
+        tap.record(&vector_frame(&vectors::V4_SEND), None);
+    }
+    assert_eq!(capture.missed(), Some(3));
+}

@@ -225,21 +225,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it decides what becomes of the frame, so that later rules are not asked.
-    pub(crate) fn is_terminal(&self) -> bool {
-        match self {
-            Action::Pass
-            | Action::Drop
-            | Action::Duplicate { .. }
-            | Action::Delay { .. }
-            | Action::Reorder { .. } => true,
-            Action::Forge { deliver, .. } => !deliver,
-            Action::Corrupt { .. } | Action::Truncate(_) | Action::EcnCe | Action::Set { .. } => {
-                false
-            }
-        }
-    }
-
     /// For comments in captures.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -254,7 +254,7 @@ fn what_can_never_match_is_a_mistake() {
             "no frame has both ipv4 and ipv6",
         ),
         (
-            "vlan = false, vlan.vid = 3",
+            "vlan = false, \"vlan.vid\" = 3",
             "vlan has to be there and must not",
         ),
         (

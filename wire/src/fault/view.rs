@@ -198,16 +198,6 @@ impl<'a> View<'a> {
         Some(())
     }
 
-    /// The bytes that were parsed.
-    pub(crate) fn head(&self) -> &'a [u8] {
-        self.head
-    }
-
-    /// Bytes on the wire.
-    pub(crate) fn wire_len(&self) -> usize {
-        self.wire_len
-    }
-
     /// Where a header begins.
     pub(crate) fn offset(&self, header: Header) -> Option<usize> {
         let at = *self.at.get(header as usize)?;
