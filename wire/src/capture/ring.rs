@@ -89,7 +89,11 @@ impl Sink for Ring {
         // Room first: on a full disk the oldest is what makes it.
         while self.files.len() >= self.keep {
             if let Some(oldest) = self.files.pop_front() {
-                fs::remove_file(oldest)?;
+                match fs::remove_file(oldest) {
+                    // Somebody else has made room.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
             }
         }
         self.number += 1;
