@@ -20,6 +20,7 @@ pub mod mkey;
 pub mod nic;
 pub mod pages;
 pub mod payload;
+mod peers;
 pub mod port;
 pub mod qp;
 pub mod reset;

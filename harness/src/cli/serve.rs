@@ -1,13 +1,15 @@
 //! `rocinante serve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::serve::{NicSpec, Server};
+use rocinante_wire::fault::{RuleErrors, Rules};
+
+use crate::serve::{NicSpec, Server, check_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
 ///
@@ -22,13 +24,48 @@ pub struct Arguments {
     /// Write every frame of every link to this pcapng file
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
+
+    /// Faults on the links, as rules in TOML; ports are named after the sockets (nic0.sock: nic0)
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+}
+
+/// The exit code for a file of rules with mistakes, as for wrong arguments.
+const BAD_RULES: u8 = 2;
+
+/// The rules of a file. `Err` is what is wrong with them.
+fn read_faults(path: &Path, nics: &[NicSpec]) -> Result<Result<Rules, RuleErrors>> {
+    let source =
+        std::fs::read_to_string(path).with_context(|| format!("faults {}", path.display()))?;
+    Ok(source
+        .parse::<Rules>()
+        .and_then(|rules| check_faults(nics, &rules).map(|()| rules)))
 }
 
 /// Serves until told to stop.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Before anything exists that a signal should not leave behind.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;
-    let server = Server::start(&arguments.nics, arguments.capture.as_deref())?;
+    let faults = match &arguments.faults {
+        None => Rules::default(),
+        Some(path) => match read_faults(path, &arguments.nics)? {
+            Ok(rules) => rules,
+            Err(errors) => {
+                for error in errors.0 {
+                    eprintln!(
+                        "{}:{}:{}: {}",
+                        path.display(),
+                        error.line,
+                        error.column,
+                        error.message
+                    );
+                }
+                return Ok(ExitCode::from(BAD_RULES));
+            }
+        },
+    };
+    let capture = arguments.capture.as_deref();
+    let server = Server::with_faults(&arguments.nics, capture, faults)?;
     println!("QEMU needs shared memory: -machine q35,memory-backend=m \\");
     println!("  -object memory-backend-memfd,id=m,size=2G,share=on -m 2G");
     for (port, spec) in server.specs().enumerate() {

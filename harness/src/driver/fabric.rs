@@ -1,11 +1,13 @@
 //! NICs joined by links in virtual time: deterministic, one thread, the same seed gives the same run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame, PortManager};
 use rocinante_dma::MemoryMap;
 use rocinante_wire::MacAddr;
 use rocinante_wire::buf::BufPool;
+use rocinante_wire::cable::{Cable, CableEvent, Control};
 use rocinante_wire::sim::{SimConfig, SimLink};
 use rocinante_wire::time::Time;
 
@@ -39,6 +41,10 @@ pub struct LinkConfig {
 pub struct Fabric {
     /// Drivers, by node.
     pub nodes: Vec<Driver<Local>>,
+    /// Faults, capture and carrier: the ports are `nic0`, `nic1` and so on, of link `link0`.
+    pub control: Control,
+    /// Between each node and the links.
+    cables: Vec<Cable<GuestPayload>>,
     macs: Vec<MacAddr>,
     /// To each node.
     links: Vec<SimLink<Flying>>,
@@ -85,8 +91,14 @@ impl Fabric {
                 })
             })
             .collect();
+        let control = Control::new();
+        // Who changes something in virtual time is the one who lets it pass: nobody sleeps.
+        let cable = |node| Cable::new(&control, "link0", &format!("nic{node}"), Arc::new(|| {}));
+        let cables = (0..nodes).map(cable).collect();
         Ok(Fabric {
             nodes: drivers,
+            control,
+            cables,
             macs: (0..nodes).map(mac).collect(),
             links,
             as_bytes: link.as_bytes,
@@ -126,12 +138,35 @@ impl Fabric {
         for from in 0..self.nodes.len() {
             for _ in 0..TURN {
                 let local = &mut self.nodes[from].function;
+                let cable = &mut self.cables[from];
+                if let Some(frame) = cable.poll_transmit(self.now) {
+                    busy = true;
+                    self.launch(from, frame);
+                    continue;
+                }
                 let Some(frame) = local.nic.poll_transmit(self.now) else {
                     break;
                 };
                 busy = true;
                 self.frames += 1;
-                self.launch(from, frame);
+                if let Some(frame) = cable.transmit(self.now, frame, &local.nic) {
+                    self.launch(from, frame);
+                }
+            }
+        }
+        busy
+    }
+
+    /// Tells the NICs what has happened to their cables; whether something has.
+    fn tell(&mut self) -> bool {
+        let mut busy = false;
+        for (driver, cable) in self.nodes.iter_mut().zip(&mut self.cables) {
+            while let Some(event) = cable.poll_event(self.now) {
+                busy = true;
+                if let CableEvent::Carrier(up) = event {
+                    driver.function.now = self.now;
+                    driver.function.handle(Input::Link(up));
+                }
             }
         }
         busy
@@ -158,10 +193,17 @@ impl Fabric {
 
     /// Delivers what has arrived.
     fn deliver(&mut self) {
-        for (driver, link) in self.nodes.iter_mut().zip(&mut self.links) {
-            let local = &mut driver.function;
-            while let Some(Flying(frame)) = link.poll(self.now) {
-                local.nic.receive(self.now, &frame);
+        let now = self.now;
+        let ends = self.nodes.iter_mut().zip(&mut self.cables);
+        for ((driver, cable), link) in ends.zip(&mut self.links) {
+            let nic = &mut driver.function.nic;
+            while let Some(Flying(frame)) = link.poll(now) {
+                if let Some(frame) = cable.receive(now, frame, nic) {
+                    nic.receive(now, &frame);
+                }
+            }
+            while let Some(frame) = cable.poll_receive(now) {
+                nic.receive(now, &frame);
             }
         }
     }
@@ -173,13 +215,14 @@ impl Fabric {
             .iter()
             .map(|node| node.function.nic.poll_timeout());
         let links = self.links.iter().map(SimLink::next_timeout);
-        nics.chain(links).flatten().min()
+        let cables = self.cables.iter().map(Cable::poll_timeout);
+        nics.chain(links).chain(cables).flatten().min()
     }
 
     /// Does what is due now; then, if nothing is, goes on to the next thing that happens. False if nothing ever
     /// will, or not before `limit`.
     pub fn step(&mut self, limit: Time) -> bool {
-        if self.collect() {
+        if self.tell() | self.collect() {
             return true;
         }
         let Some(next) = self.next().filter(|next| *next <= limit) else {

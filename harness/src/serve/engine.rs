@@ -9,13 +9,18 @@ use crossbeam_queue::ArrayQueue;
 use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
+use rocinante_wire::cable::{Cable, CableEvent};
 use rocinante_wire::switch::PortHandle;
+use rocinante_wire::time::Time;
 
 use super::wake::Doorbell;
 use super::{Clock, NicSpec};
 
 /// A NIC's port on the switch.
 pub type Port = PortHandle<GuestPayload>;
+
+/// A NIC's port, and the cable that leads to it.
+pub type Plug = (Port, Cable<GuestPayload>);
 
 /// What the vfio-user thread asks of the engine.
 pub enum Request {
@@ -105,6 +110,7 @@ impl Drop for StopOnDrop {
 pub struct Engine {
     nic: Nic,
     port: Port,
+    cable: Cable<GuestPayload>,
     mailbox: Arc<Mailbox>,
     interrupts: Arc<Interrupts>,
     clock: Clock,
@@ -117,7 +123,7 @@ impl Engine {
     pub fn new(
         config: NicConfig,
         spec: &NicSpec,
-        port: Port,
+        (port, cable): Plug,
         mailbox: Arc<Mailbox>,
         interrupts: Arc<Interrupts>,
         clock: Clock,
@@ -128,6 +134,7 @@ impl Engine {
         Engine {
             nic,
             port,
+            cable,
             mailbox,
             interrupts,
             clock,
@@ -168,8 +175,8 @@ impl Engine {
                     let _ = reply.try_send(bytes);
                 }
                 Request::Cable(plugged, done) => {
-                    self.port.set_link(plugged);
-                    self.nic.handle(now, Input::Link(plugged));
+                    self.cable.set_plugged(now, plugged);
+                    self.take_events(now);
                     let _ = done.try_send(());
                 }
                 Request::Inventory(reply) => {
@@ -183,15 +190,52 @@ impl Engine {
         true
     }
 
+    /// What has happened to the cable.
+    fn take_events(&mut self, now: Time) {
+        while let Some(event) = self.cable.poll_event(now) {
+            match event {
+                CableEvent::Carrier(up) => {
+                    self.port.set_link(up);
+                    self.nic.handle(now, Input::Link(up));
+                }
+                CableEvent::Speed(speed) => {
+                    log::info!(target: "mlx5", "{}: speed {speed:?} Mbit/s", self.port.name());
+                }
+            }
+        }
+    }
+
     fn take_frames(&mut self) -> bool {
         let now = self.clock.now();
+        self.take_events(now);
         for taken in 0..BATCH {
-            let Some(frame) = self.port.recv() else {
-                return taken > 0;
+            let frame = match self.cable.poll_receive(now) {
+                Some(frame) => Some(frame),
+                None => match self.port.recv() {
+                    Some(frame) => self.cable.receive(now, frame, &self.nic),
+                    None => return taken > 0,
+                },
             };
-            self.nic.handle(now, Input::Frame(frame));
+            if let Some(frame) = frame {
+                self.nic.handle(now, Input::Frame(frame));
+            }
         }
         true
+    }
+
+    /// The next frame for the wire.
+    fn next_frame(&mut self, now: Time) -> Option<NicFrame> {
+        if let Some(frame) = self.held.take().or_else(|| self.cable.poll_transmit(now)) {
+            return Some(frame);
+        }
+        // Those that the cable keeps or loses give way to the next.
+        for _ in 0..BATCH {
+            let frame = self.nic.poll_transmit(now)?;
+            if let Some(frame) = self.cable.transmit(now, frame, &self.nic) {
+                return Some(frame);
+            }
+        }
+        None
     }
 
     fn give(&mut self) -> bool {
@@ -200,8 +244,9 @@ impl Engine {
         self.nic.handle(now, Input::Tick);
         let mut given = 0;
         while given < BATCH {
-            let frame = self.held.take().or_else(|| self.nic.poll_transmit(now));
-            let Some(frame) = frame else { break };
+            let Some(frame) = self.next_frame(now) else {
+                break;
+            };
             // A full port holds its senders up, as pause frames do: dropping would cost a
             // retransmission of all that follows.
             if let Err(frame) = self.port.try_send(frame) {
@@ -223,12 +268,16 @@ impl Engine {
             std::thread::yield_now();
             return;
         }
-        let due = self.nic.poll_timeout();
+        let timeouts = [self.nic.poll_timeout(), self.cable.poll_timeout()];
+        let due = timeouts.into_iter().flatten().min();
         if due.is_none_or(|due| due > now) {
             let timeout = due.map(|due| due.since(now));
-            let (mailbox, port) = (&self.mailbox, &self.port);
+            let (mailbox, port, cable) = (&self.mailbox, &self.port, &self.cable);
             mailbox.doorbell.sleep(timeout, || {
-                !mailbox.requests.is_empty() || port.pending() > 0 || mailbox.stopped()
+                !mailbox.requests.is_empty()
+                    || port.pending() > 0
+                    || cable.is_stale()
+                    || mailbox.stopped()
             });
         }
     }

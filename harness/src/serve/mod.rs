@@ -8,8 +8,8 @@ mod spec;
 mod wake;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,9 @@ use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
+use rocinante_wire::cable::{Cable, Control};
 use rocinante_wire::capture::Capture;
+use rocinante_wire::fault::Rules;
 use rocinante_wire::switch::{Links, Wake};
 use rocinante_wire::time::Time;
 
@@ -27,7 +29,7 @@ use ageing::Ageing;
 pub use engine::Engine;
 use engine::{Mailbox, Request};
 use model::Model;
-pub use spec::NicSpec;
+pub use spec::{NicSpec, check_faults};
 use wake::Doorbell;
 
 /// An engine answers within microseconds; one that does not has ended.
@@ -83,7 +85,7 @@ struct Served {
 /// NICs being served, until it is stopped or dropped.
 pub struct Server {
     nics: Vec<Served>,
-    capture: Mutex<Option<Capture>>,
+    control: Control,
     shutdown: Shutdown,
     // Ends with the server.
     _ageing: Ageing,
@@ -92,31 +94,39 @@ pub struct Server {
 impl Server {
     /// Binds all sockets and starts serving. `capture` names a pcapng file that takes every frame.
     pub fn start(specs: &[NicSpec], capture: Option<&Path>) -> Result<Server> {
+        Server::with_faults(specs, capture, Rules::default())
+    }
+
+    /// As [`start`](Self::start), with faults on the links from the beginning on.
+    pub fn with_faults(specs: &[NicSpec], capture: Option<&Path>, faults: Rules) -> Result<Server> {
         spec::check(specs)?;
+        check_faults(specs, &faults)?;
         let listeners: Vec<Listener> = specs
             .iter()
             .map(|spec| Listener::bind(&spec.socket))
             .collect::<Result<_, _>>()?;
-        let capture = match capture {
-            Some(path) => {
-                Some(Capture::create(path).with_context(|| format!("capture {}", path.display()))?)
-            }
-            None => None,
-        };
+        let control = Control::new();
+        control.set_rules(faults);
+        if let Some(path) = capture {
+            let capture =
+                Capture::create(path).with_context(|| format!("capture {}", path.display()))?;
+            control.start_capture(capture, false);
+        }
         let links: Links<GuestPayload> = Links::new();
         let shutdown = Shutdown::new().context("shutdown eventfd")?;
         let clock = Clock::start();
         let mut nics = Vec::new();
         for (spec, listener) in specs.iter().zip(listeners) {
-            let switch = links.get(&spec.link, capture.as_ref());
+            let switch = links.get(&spec.link, None);
             let served = serve_one(spec, listener, &shutdown, clock, |waker| {
-                switch.add_port(&spec.name(), waker)
+                let cable = Cable::new(&control, &spec.link, &spec.name(), Arc::clone(&waker));
+                (switch.add_port(&spec.name(), waker), cable)
             })?;
             nics.push(served);
         }
         Ok(Server {
             nics,
-            capture: Mutex::new(capture),
+            control,
             shutdown,
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })
@@ -136,6 +146,11 @@ impl Server {
     /// What the `n`th NIC holds for its driver just now; `None` if there is no such NIC.
     pub fn inventory(&self, n: usize) -> Option<Inventory> {
         self.ask(n, Request::Inventory)
+    }
+
+    /// Faults, capture and carrier of all ports, named after the NICs.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Plugs the `n`th NIC's cable in, or pulls it. When this returns, nothing passes any more, or
@@ -158,12 +173,7 @@ impl Server {
 
     /// Completes the capture, if there is one. Traffic goes on without.
     pub fn finish_capture(&self) -> Result<()> {
-        let capture = self
-            .capture
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(capture) = capture {
+        if let Some(capture) = self.control.stop_capture() {
             let stats = capture.finish().context("capture")?;
             info!("{stats:?}");
         }
@@ -206,11 +216,11 @@ fn serve_one(
     listener: Listener,
     shutdown: &Shutdown,
     clock: Clock,
-    plug: impl FnOnce(Arc<dyn Wake>) -> engine::Port,
+    plug: impl FnOnce(Arc<dyn Wake>) -> engine::Plug,
 ) -> Result<Served> {
     let doorbell = Arc::new(Doorbell::default());
     let waker = Arc::clone(&doorbell);
-    let port = plug(Arc::new(move || waker.ring()));
+    let plug = plug(Arc::new(move || waker.ring()));
     let mailbox = Arc::new(Mailbox::new(doorbell));
     let interrupts = Interrupts::new(VECTORS);
     let config = NicConfig {
@@ -222,7 +232,7 @@ fn serve_one(
     let engine = Engine::new(
         config,
         spec,
-        port,
+        plug,
         Arc::clone(&mailbox),
         Arc::clone(&interrupts),
         clock,

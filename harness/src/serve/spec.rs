@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use rocinante_device::mlx5::PortManager;
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
+use rocinante_wire::fault::{RuleErrors, Rules};
 
 /// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G]
 /// [,manager=on|off|linux]`.
@@ -125,6 +126,17 @@ fn parse_mac(text: &str) -> Result<MacAddr, String> {
         return Err(format!("{mac} is not a unicast address"));
     }
     Ok(mac)
+}
+
+/// Every fault must be at a port there is.
+pub fn check_faults(specs: &[NicSpec], faults: &Rules) -> Result<(), RuleErrors> {
+    let names: Vec<String> = specs.iter().map(NicSpec::name).collect();
+    let ports: Vec<(&str, &str)> = specs
+        .iter()
+        .zip(&names)
+        .map(|(spec, name)| (spec.link.as_str(), name.as_str()))
+        .collect();
+    faults.check_places(&ports)
 }
 
 /// Sockets and MAC addresses must be different.

@@ -176,6 +176,13 @@ impl<P: Payload + Clone> Cable<P> {
         self.control.generation() != self.generation
     }
 
+    /// Plugs it in or pulls it out, at once.
+    pub fn set_plugged(&mut self, now: Time, plugged: bool) {
+        self.shared.plugged.store(plugged, Ordering::Relaxed);
+        self.update_link(now);
+        self.refresh(now);
+    }
+
     /// Whether there is a carrier.
     #[must_use]
     pub fn carrier(&self) -> bool {
