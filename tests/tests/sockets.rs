@@ -17,6 +17,7 @@ use rocinante_harness::driver::{
 };
 use rocinante_harness::serve::{NicSpec, Server, sockets_in};
 use rocinante_tests::pattern;
+use rocinante_wire::fault::Rules;
 
 const MEMORY: u64 = 64 << 20;
 
@@ -137,6 +138,41 @@ fn two_nics_of_one_server_talk() {
     }
     server.stop().unwrap();
     assert!(specs.iter().all(|spec| !spec.socket.exists()));
+}
+
+/// Faults at the ports of served NICs: what is lost is sent again, the capture says why, and the rules can be replaced.
+#[test]
+fn faults_on_the_way_are_made_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let specs = specs(folder.path());
+    let path = folder.path().join("link0.pcapng");
+    let rules = "[[rule]]\nname = \"lose one\"\nport = \"nic0\"\nnth = 3\n\
+                 match = { opcode = \"RC_WRITE_*\" }\naction = \"drop\"\n";
+    let server = Server::with_faults(&specs, Some(&path), rules.parse().unwrap()).unwrap();
+    let mut nodes = [Node::attach(&specs[0], 0), Node::attach(&specs[1], 1)];
+    transfer(&mut nodes, 100_000);
+    let counters = server.control().rules().counters();
+    assert_eq!(counters[0].hits, 1, "{counters:?}");
+    assert!(counters[0].matches > 25, "{counters:?}");
+    assert_eq!(server.control().status()[0].tx.rule_drops, 1);
+    server.control().set_rules(Rules::default());
+    transfer(&mut nodes, 100_000);
+    assert!(server.control().rules().counters().is_empty());
+    drop(nodes);
+    server.stop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let comment = b"sent; rule 'lose one': drop";
+    let shown = bytes.windows(comment.len()).filter(|part| part == comment);
+    assert_eq!(shown.count(), 1);
+
+    // A rule for a port that is not there is a mistake of the file.
+    let nowhere = rules.replace("nic0", "eth7");
+    let error = Server::with_faults(&specs, None, nowhere.parse().unwrap());
+    let error = error.err().expect("no such port").to_string();
+    assert!(
+        error.contains("line 2, column 1: 'lose one' is at no port"),
+        "{error}"
+    );
 }
 
 /// A client that goes without a word: the next one finds a device as new, and the peer only loses its connection.

@@ -82,3 +82,29 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     server.stop()?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_rules_are_exit_code_2_before_anything_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("nic0.sock");
+        let path = folder.path().join("faults.toml");
+        for text in [
+            "[[rule]]\nname = \"a\"\naction = \"explode\"\n",
+            "[[rule]]\nname = \"a\"\nport = \"nowhere\"\naction = \"drop\"\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let arguments = Arguments {
+                nics: vec![NicSpec::new(socket.clone())],
+                capture: None,
+                faults: Some(path.clone()),
+            };
+            let code = run(&arguments).unwrap();
+            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(2)));
+            assert!(!socket.exists());
+        }
+    }
+}
