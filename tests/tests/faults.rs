@@ -326,8 +326,10 @@ fn reordered_duplicated_and_late_packets_lose_and_double_nothing() {
 
 #[test]
 fn flaps_under_traffic_lose_and_double_nothing() {
-    let rules = "[[link]]\nname = \"f\"\nport = \"nic1\"\nfault = \"flap\"\nfrom = \"5us\"\n\
-                 down = \"300us\"\nup = \"20us\"\ncount = 4\n";
+    // Slow enough for the traffic to be there while the link is not.
+    let rules = "[[link]]\nname = \"f\"\nport = \"nic1\"\nfault = \"flap\"\nfrom = \"50us\"\n\
+                 down = \"300us\"\nup = \"20us\"\ncount = 4\n\
+                 [[shape]]\nname = \"s\"\nport = \"nic0\"\nrate = \"1Gbit/s\"\n";
     let mut scene = Scene::new(rules);
     stream(&mut scene, 120);
     let status = scene.world.fabric.control.status();

@@ -223,29 +223,26 @@ impl Engine {
         true
     }
 
-    /// The next frame for the wire.
-    fn next_frame(&mut self, now: Time) -> Option<NicFrame> {
-        if let Some(frame) = self.held.take().or_else(|| self.cable.poll_transmit(now)) {
-            return Some(frame);
-        }
-        // Those that the cable keeps or loses give way to the next.
-        for _ in 0..BATCH {
-            let frame = self.nic.poll_transmit(now)?;
-            if let Some(frame) = self.cable.transmit(now, frame, &self.nic) {
-                return Some(frame);
-            }
-        }
-        None
-    }
-
     fn give(&mut self) -> bool {
         let now = self.clock.now();
         // Deadlines do not wait until there is nothing else to do.
         self.nic.handle(now, Input::Tick);
         let mut given = 0;
         while given < BATCH {
-            let Some(frame) = self.next_frame(now) else {
-                break;
+            let waiting = self.held.take().or_else(|| self.cable.poll_transmit(now));
+            let frame = match waiting {
+                Some(frame) => frame,
+                None => {
+                    let Some(frame) = self.nic.poll_transmit(now) else {
+                        break;
+                    };
+                    let Some(frame) = self.cable.transmit(now, frame, &self.nic) else {
+                        // Lost or late; work was done all the same.
+                        given += 1;
+                        continue;
+                    };
+                    frame
+                }
             };
             // A full port holds its senders up, as pause frames do: dropping would cost a
             // retransmission of all that follows.

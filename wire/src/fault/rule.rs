@@ -114,7 +114,7 @@ impl Selection {
     pub(crate) fn takes(&self, n: u64) -> bool {
         n > self.after
             && self.first.is_none_or(|first| n <= first)
-            && n % self.every == 0
+            && n.is_multiple_of(self.every)
             && (self.nth.is_empty() || self.nth.binary_search(&n).is_ok())
     }
 }
@@ -280,16 +280,16 @@ impl Pattern {
 
     /// Whether a frame is meant. `relative` is its relative PSN.
     pub(crate) fn matches(&self, view: &View<'_>, relative: Option<u32>) -> bool {
-        let has_all = |bits: u32| Header::all().all(|h| bits & h.bit() == 0 || view.has(h));
-        let has_none = |bits: u32| Header::all().all(|h| bits & h.bit() == 0 || !view.has(h));
+        let present = view.present();
+        if present & self.need != self.need || present & self.forbid != 0 {
+            return false;
+        }
         if let Some(opcodes) = &self.opcodes
             && !view.opcode().is_some_and(|opcode| opcodes.has(opcode))
         {
             return false;
         }
-        has_all(self.need)
-            && has_none(self.forbid)
-            && (!self.any_ip || view.has(Header::Ipv4) || view.has(Header::Ipv6))
+        (!self.any_ip || view.has(Header::Ipv4) || view.has(Header::Ipv6))
             && self.roce.is_none_or(|version| {
                 view.has(Header::Bth) && (version == 1) == view.has(Header::Grh)
             })

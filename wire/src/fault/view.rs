@@ -51,31 +51,32 @@ pub(crate) struct View<'a> {
     head: &'a [u8],
     /// Where each header begins.
     at: [u8; HEADERS],
+    /// Which there are, as [`Header::bit`]s.
+    present: u32,
     wire_len: usize,
     payload: Option<Range<usize>>,
     layout: Option<Layout>,
 }
 
 impl<'a> View<'a> {
-    /// Of a frame. `scratch` is used where the headers may reach beyond the frame's head.
+    /// Of a frame. `scratch` is used where the headers reach beyond the frame's head.
     pub(crate) fn of<P: Payload>(frame: &'a Frame<P>, scratch: &'a mut [u8; DEEP]) -> View<'a> {
         let wire_len = frame.len_on_wire();
-        let head = frame.head();
-        // Of a known good frame the ICRC is not there to be copied.
-        let held = wire_len
-            - if frame.is_known_good() {
-                8.min(wire_len)
-            } else {
-                0
-            };
-        let len = held.min(DEEP);
-        if len > head.len()
-            && let Some(place) = scratch.get_mut(..len)
-            && frame.copy_to(0, place)
-        {
-            return View::parse(scratch.get(..len).unwrap_or_default(), wire_len);
+        let view = View::parse(frame.head(), wire_len);
+        // All but management datagrams have their headers in the head.
+        let is_mad = view.has(Header::Deth) && view.dest_qp().is_some_and(|qpn| qpn <= 1);
+        if !is_mad || view.has(Header::Mad) {
+            return view;
         }
-        View::parse(head, wire_len)
+        let end = view.payload.as_ref().map_or(0, |payload| payload.end);
+        let Some(place) = scratch.get_mut(..end.min(DEEP)) else {
+            return view;
+        };
+        if frame.copy_to(0, place) {
+            View::parse(place, wire_len)
+        } else {
+            view
+        }
     }
 
     /// Of the contiguous beginning of a frame of `wire_len` bytes.
@@ -83,6 +84,7 @@ impl<'a> View<'a> {
         let mut view = View {
             head,
             at: [ABSENT; HEADERS],
+            present: 0,
             wire_len,
             payload: None,
             layout: None,
@@ -97,6 +99,7 @@ impl<'a> View<'a> {
             return None;
         }
         *self.at.get_mut(header as usize)? = at as u8;
+        self.present |= header.bit();
         Some(end)
     }
 
@@ -191,8 +194,7 @@ impl<'a> View<'a> {
             let end = layout.icrc_offset().saturating_sub(pad);
             self.payload = Some(next.min(end)..end);
         }
-        let dest_qp = get_bits(self.head, 8 * at + 40, 24)?;
-        if has & Header::Deth.bit() != 0 && dest_qp <= 1 {
+        if has & Header::Deth.bit() != 0 && self.dest_qp()? <= 1 {
             self.put(Header::Mad, next)?;
         }
         Some(())
@@ -205,7 +207,12 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn has(&self, header: Header) -> bool {
-        self.offset(header).is_some()
+        self.present & header.bit() != 0
+    }
+
+    /// The headers that there are, as [`Header::bit`]s.
+    pub(crate) fn present(&self) -> u32 {
+        self.present
     }
 
     /// Where the payload lies; `None` where the headers do not tell.
@@ -242,6 +249,10 @@ impl<'a> View<'a> {
     fn word_24(&self, header: Header, bit: usize) -> Option<u32> {
         let at = self.offset(header)?;
         Some(get_bits(self.head, 8 * at + bit, 24)? as u32)
+    }
+
+    fn dest_qp(&self) -> Option<u32> {
+        self.word_24(Header::Bth, 40)
     }
 
     pub(crate) fn psn(&self) -> Option<u32> {
@@ -288,7 +299,7 @@ impl<'a> View<'a> {
                 Some(tag << 32 | u64::from(u32::from_be_bytes(ports)))
             });
         // The UDP source port of RoCE may change within a connection, its QP does not.
-        let end_point = match self.word_24(Header::Bth, 40) {
+        let end_point = match self.dest_qp() {
             Some(qpn) => 3 << 32 | u64::from(qpn),
             None => ports.unwrap_or(0),
         };
@@ -390,6 +401,32 @@ mod tests {
         let view = View::parse(&bytes, bytes.len());
         assert_eq!(value(&view, "bth.becn"), Some(1));
         assert_eq!(value(&view, "payload.len"), Some(0));
+    }
+
+    #[test]
+    fn management_datagrams_are_read_where_their_bytes_are() {
+        // A CM REQ to QP 1: SEND_ONLY, DETH, and the MAD in the sender's memory.
+        let mut bytes = unhex(vectors::V4_SEND.frame);
+        bytes.truncate(42);
+        let bth = unhex("6400ffff0000000100000001");
+        let deth = unhex("8001000000000001");
+        bytes.extend([bth, deth].concat());
+        let mut mad = vec![0; 256];
+        mad[..4].copy_from_slice(&[1, 7, 2, 3]);
+        mad[16..18].copy_from_slice(&0x10u16.to_be_bytes());
+        let len = bytes.len() + mad.len() + 4;
+        bytes[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
+        bytes[38..40].copy_from_slice(&((len - 34) as u16).to_be_bytes());
+        let layout = roce::classify(&bytes, len).unwrap();
+        let mut head = crate::frame::HeadBuf::new();
+        assert!(head.extend(&bytes));
+        let frame = Frame::roce(head, layout, crate::frame::Body::Ref(mad));
+        let mut scratch = [0; DEEP];
+        let view = View::of(&frame, &mut scratch);
+        assert_eq!(value(&view, "mad.attr_id"), Some(0x10));
+        assert_eq!(value(&view, "mad.class"), Some(7));
+        assert_eq!(value(&view, "deth.src_qp"), Some(1));
+        assert_eq!(value(&view, "payload.len"), Some(256));
     }
 
     #[test]
