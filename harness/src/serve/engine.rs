@@ -106,11 +106,20 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// The speed of a link that can do `megabits` a second.
+fn at_most(megabits: u32) -> LinkSpeed {
+    let mut speeds = LinkSpeed::ALL.into_iter().rev();
+    let fits = speeds.find(|speed| u32::from(*speed as u16) * 100 <= megabits);
+    fits.unwrap_or(LinkSpeed::G1)
+}
+
 /// A NIC with its surroundings.
 pub struct Engine {
     nic: Nic,
     port: Port,
     cable: Cable<GuestPayload>,
+    /// Of the far end, where no rule says otherwise.
+    speed: LinkSpeed,
     mailbox: Arc<Mailbox>,
     interrupts: Arc<Interrupts>,
     clock: Clock,
@@ -135,6 +144,7 @@ impl Engine {
             nic,
             port,
             cable,
+            speed,
             mailbox,
             interrupts,
             clock,
@@ -164,6 +174,9 @@ impl Engine {
             match request {
                 Request::Input(input) => self.nic.handle(now, input),
                 Request::Quiesce(input, done) => {
+                    if let Input::FarEnd(speed) = input {
+                        self.speed = speed;
+                    }
                     self.nic.handle(now, input);
                     // Who asked may have gone.
                     let _ = done.try_send(());
@@ -199,7 +212,8 @@ impl Engine {
                     self.nic.handle(now, Input::Link(up));
                 }
                 CableEvent::Speed(speed) => {
-                    log::info!(target: "mlx5", "{}: speed {speed:?} Mbit/s", self.port.name());
+                    let speed = speed.map_or(self.speed, at_most);
+                    self.nic.handle(now, Input::FarEnd(speed));
                 }
             }
         }

@@ -115,6 +115,8 @@ struct Inner {
     rules: ArcSwap<Rules>,
     cables: Mutex<Vec<Weak<Shared>>>,
     capture: Mutex<Option<Running>>,
+    /// Captures so far.
+    captures: AtomicU64,
 }
 
 /// The handle of all cables; clones are the same.
@@ -130,6 +132,7 @@ impl Control {
             rules: ArcSwap::default(),
             cables: Mutex::default(),
             capture: Mutex::default(),
+            captures: AtomicU64::new(0),
         }))
     }
 
@@ -183,8 +186,7 @@ impl Control {
     /// Returns the capture that ran before.
     pub fn start_capture(&self, capture: Capture, both: bool) -> Option<Capture> {
         let mut running = lock(&self.0.capture);
-        // Under the lock, so that no two have the same number.
-        let epoch = self.generation() + 1;
+        let epoch = self.0.captures.fetch_add(1, Ordering::Relaxed);
         let before = running.replace(Running {
             capture,
             both,
