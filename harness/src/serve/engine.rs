@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
 use rocinante_device::mlx5::leak::{Findings, Inventory};
+use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic, NicConfig, NicFrame};
 use rocinante_pci::Interrupts;
 use rocinante_wire::cable::{Cable, CableEvent};
@@ -144,7 +145,7 @@ impl Engine {
             nic,
             port,
             cable,
-            speed,
+            speed: spec.speed,
             mailbox,
             interrupts,
             clock,
