@@ -214,7 +214,7 @@ fn a_forged_sequence_error_costs_one_retry_and_an_early_ack_hides_a_loss() {
     assert!(completion.is_ok(), "{completion:x?}");
     scene.assert_written(3000);
     assert!(took < Duration::from_micros(500), "{took:?}");
-    assert!(scene.hits("sends") >= 3 + 1, "{}", scene.hits("sends"));
+    assert!(scene.hits("sends") > 3, "{}", scene.hits("sends"));
 
     let mut scene = Scene::new(&rule(
         "match = { opcode = \"RC_WRITE_ONLY\" }\naction = { forge = \"ack\" }",

@@ -227,11 +227,10 @@ pub fn modify_nic_vport_context(core: &mut Core, input: &[u8]) -> Result<(), Cmd
     let changes = changes(&core.vport, &vport);
     core.vport = vport;
     // Whoever armed the events in this command means those to come.
-    if !select.change_event() && core.vport.change_events & change_event::ARMED != 0 {
-        if core.vport.change_events & changes != 0 {
-            core.vport.change_events = 0;
-            core.event(Eqe::vport_change());
-        }
+    let armed = core.vport.change_events & change_event::ARMED != 0;
+    if !select.change_event() && armed && core.vport.change_events & changes != 0 {
+        core.vport.change_events = 0;
+        core.event(Eqe::vport_change());
     }
     Ok(())
 }

@@ -300,7 +300,7 @@ mod tests {
         let other = hasher.hash(&v4("161.142.100.80", 1767, "66.9.149.187", 2794));
         assert_ne!(there, other);
         // The plain hash of the fields OR-ed and XOR-ed: 0x42|0xa1, 0x09|0x8e …, 2794|1766, 2794^1766.
-        let mixed = super::Hasher::new(2, false, 15, &KEY).unwrap().hash(&v4(
+        let mixed = Hasher::new(2, false, 15, &KEY).unwrap().hash(&v4(
             "227.143.245.251",
             3822,
             "227.135.241.235",

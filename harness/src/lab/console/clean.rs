@@ -46,10 +46,8 @@ impl Cleaner {
 fn show(byte: u8, text: &mut String) {
     match byte {
         b'\n' | b'\t' | 0x20..=0x7e => text.push(char::from(byte)),
-        0x08 => {
-            if text.ends_with(|c| c != '\n') {
-                text.pop();
-            }
+        0x08 if text.ends_with(|c| c != '\n') => {
+            text.pop();
         }
         // A serial console's other character sets are not worth knowing; that something was there is.
         0x80.. => text.push(char::REPLACEMENT_CHARACTER),

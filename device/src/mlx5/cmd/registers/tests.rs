@@ -141,7 +141,7 @@ fn a_port_without_a_link_says_why() {
     let mut nic = nic();
     let mut request = [0; 0x100];
     Pddr::new(&mut request).set_local_port(1).set_page_select(1);
-    let mut why = |nic: &mut Nic| {
+    let why = |nic: &mut Nic| {
         let answer = access(nic, READ, 0x5031, &request).unwrap();
         let text = String::from_utf8(answer[0x18..0x100].to_vec()).unwrap();
         (
@@ -234,7 +234,7 @@ fn what_freebsd_reads_at_attach_is_there() {
 #[test]
 fn pause_and_priority_flow_control_are_remembered() {
     let mut nic = nic();
-    let mut show = |nic: &mut Nic| {
+    let show = |nic: &mut Nic| {
         let answer = access(nic, READ, 0x5007, &[0, 1, 0, 0]).unwrap();
         let pfcc = Pfcc::new(&answer);
         (pfcc.pptx(), pfcc.pprx(), pfcc.pfctx(), pfcc.pfcrx())
@@ -465,11 +465,11 @@ fn buffers_are_remembered_as_far_as_they_fit() {
 #[test]
 fn the_led_blinks_as_long_as_it_is_told() {
     let mut nic = nic();
-    let mut remain = |nic: &mut Nic| {
+    let remain = |nic: &mut Nic| {
         let answer = access(nic, READ, 0x902b, &[0, 1]).unwrap();
         Mlcr::new(&answer).beacon_remain()
     };
-    let mut set = |nic: &mut Nic, duration: u16| {
+    let set = |nic: &mut Nic, duration: u16| {
         let mut request = [0; Mlcr::SIZE];
         Mlcr::new(&mut request)
             .set_local_port(1)
@@ -479,9 +479,9 @@ fn the_led_blinks_as_long_as_it_is_told() {
     set(&mut nic, 0xffff);
     assert_eq!(remain(&mut nic), 0xffff);
     set(&mut nic, 20);
-    nic.core.now = nic.core.now + std::time::Duration::from_millis(1500);
+    nic.core.now += std::time::Duration::from_millis(1500);
     assert_eq!(remain(&mut nic), 19);
-    nic.core.now = nic.core.now + std::time::Duration::from_secs(60);
+    nic.core.now += std::time::Duration::from_secs(60);
     assert_eq!(remain(&mut nic), 0);
     set(&mut nic, 0);
     assert_eq!(remain(&mut nic), 0);
