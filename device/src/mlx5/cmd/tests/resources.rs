@@ -1,5 +1,6 @@
 //! Numbers handed out, their limits, and who keeps them busy.
 
+use rocinante_firmware_cmd::mlx5::eth::VxlanUdpDportIn;
 use rocinante_firmware_cmd::mlx5::mkey::{CreateMkeyIn, CreateMkeyOut};
 use rocinante_firmware_cmd::mlx5::resources::AllocTransportDomainOut;
 
@@ -107,4 +108,25 @@ fn a_pd_is_busy_while_a_key_opens_something_in_it() {
     // A UMR frees the key, as at deregistration; it waits in a cache, and still names the PD.
     driver.nic.core.mkeys.table.get_mut(index).unwrap().free = true;
     driver.ok(&by_number(Opcode::DeallocPd, pd));
+}
+
+#[test]
+fn vxlan_ports_are_counted() {
+    let mut driver = Driver::initialized();
+    let port = |opcode, number| {
+        let mut input = input(opcode, 0, VxlanUdpDportIn::SIZE);
+        VxlanUdpDportIn::new(&mut input).set_vxlan_udp_port(number);
+        input
+    };
+    // Interfaces may share a port.
+    for _ in 0..16 {
+        driver.ok(&port(Opcode::AddVxlanUdpDport, 4789));
+    }
+    let another = port(Opcode::AddVxlanUdpDport, 8472);
+    assert_eq!(driver.refused(&another), (Status::Lim, 1));
+    let wrong = port(Opcode::DeleteVxlanUdpDport, 8472);
+    assert_eq!(driver.refused(&wrong), (Status::BadRes, 1));
+    driver.ok(&port(Opcode::DeleteVxlanUdpDport, 4789));
+    driver.ok(&another);
+    driver.ok(&wrong);
 }
