@@ -5,6 +5,7 @@
 //! Then one line runs it, unless it has been run: that line, too, can be sent again. Marks are typed with quotes in them, that an
 //! echo isn't taken for the answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,16 @@ const ANSWER: Duration = Duration::from_secs(10);
 const TRIES: usize = 6;
 /// Ctrl-C: drops a line that was lost in part.
 const INTERRUPT: &[u8] = b"\x03";
+/// A shell drops what it reads before it has heard of an interrupt.
+const HEARD: Duration = Duration::from_millis(500);
 
 /// A shell behind a console.
 pub struct Shell {
     console: Console,
     /// Of the last command. Commands are run one at a time.
     serial: Mutex<u64>,
+    /// A command could not be interrupted: nothing can be said to the shell until the system starts anew.
+    stuck: AtomicBool,
 }
 
 impl Shell {
@@ -35,6 +40,7 @@ impl Shell {
         let mut shell = Self {
             console,
             serial: Mutex::new(0),
+            stuck: AtomicBool::new(false),
         };
         shell.restart()?;
         Ok(shell)
@@ -42,14 +48,13 @@ impl Shell {
 
     /// Does so again, after the system has started anew.
     pub fn restart(&mut self) -> Result<()> {
+        self.stuck.store(false, Ordering::Relaxed);
         self.console.send(b"exec /bin/sh\r")?;
         // Line editing shows each line twice, and prompts are not waited for.
         self.confirmed("H0", |again| {
-            if again {
-                self.console.send(INTERRUPT)?;
-            }
+            self.interrupt(again)?;
             self.console.send(
-                b"stty -echo 2>/dev/null; (set +E +V) 2>/dev/null && set +E +V; PS1= PS2= N='\r'; TERM=dumb; echo @@'H'0@@\r",
+                b"stty -echo 2>/dev/null; (set +E +V) 2>/dev/null && set +E +V; PS1= PS2= N=$(printf '\\nx'); N=${N%x}; TERM=dumb; echo @@'H'0@@\r",
             )
         })
     }
@@ -71,6 +76,28 @@ impl Shell {
     /// Runs `command` in a subshell, with no input, and waits for its end. One that has not ended after `patience` is interrupted,
     /// and the error quotes what it had printed.
     pub fn run(&self, command: &str, patience: Duration) -> Result<Output> {
+        self.run_as(command, patience, |whole| {
+            format!("(eval \"{whole}\") </dev/null 2>&1")
+        })
+    }
+
+    /// Like [`Shell::run`], in the shell itself: variables stay, and so do its jobs in the background.
+    pub fn run_here(&self, command: &str, patience: Duration) -> Result<Output> {
+        self.run_as(command, patience, |whole| format!("eval \"{whole}\""))
+    }
+
+    fn run_as(
+        &self,
+        command: &str,
+        patience: Duration,
+        evaluated: impl Fn(&str) -> String,
+    ) -> Result<Output> {
+        if self.stuck.load(Ordering::Relaxed) {
+            bail!(
+                "in {}: an earlier command cannot be ended, so `{command}` was not run",
+                self.console.name()
+            );
+        }
         let mut serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
         *serial += 1;
         let serial = *serial;
@@ -78,9 +105,7 @@ impl Shell {
         for (index, (quoted, length)) in pieces.iter().enumerate() {
             let line = format!("R{index}={quoted}; echo @@'C'{serial}.{index}.${{#R{index}}}@@\r");
             self.confirmed(&format!("C{serial}.{index}.{length}"), |again| {
-                if again {
-                    self.console.send(INTERRUPT)?;
-                }
+                self.interrupt(again)?;
                 self.console.send(line.as_bytes())
             })?;
         }
@@ -88,13 +113,19 @@ impl Shell {
             .map(|index| format!("$R{index}"))
             .collect();
         let start = self.console.position();
-        self.execute(serial, &whole, start, patience)
+        self.execute(serial, &evaluated(&whole), start, patience)
             .map_err(|error| error.context(format!("in {}: `{command}`", self.console.name())))
     }
 
-    fn execute(&self, serial: u64, whole: &str, start: u64, patience: Duration) -> Result<Output> {
+    fn execute(
+        &self,
+        serial: u64,
+        evaluated: &str,
+        start: u64,
+        patience: Duration,
+    ) -> Result<Output> {
         let line = format!(
-            "[ \"$K\" = {serial} ] || {{ K={serial}; echo; echo @@'B'{serial}@@; (eval \"{whole}\") </dev/null 2>&1; S=$?; }}; echo; echo @@'E'{serial}.$S@@\r"
+            "[ \"$K\" = {serial} ] || {{ K={serial}; echo; echo @@'B'{serial}@@; {evaluated}; S=$?; }}; echo; echo @@'E'{serial}.$S@@\r"
         );
         self.console.send(line.as_bytes())?;
         let begin = format!("@@B{serial}@@");
@@ -122,7 +153,7 @@ impl Shell {
             "did not end within {patience:?}; so far it said: {}",
             excerpt(said)
         );
-        self.console.send(INTERRUPT)?;
+        self.interrupt(true)?;
         // Something that doesn't die of an interrupt must not get the next command's lines as its input.
         let mark = format!("I{serial}");
         match self.confirmed(&mark, |_| {
@@ -130,8 +161,19 @@ impl Shell {
                 .send(format!("echo @@'I'{serial}@@\r").as_bytes())
         }) {
             Ok(()) => Err(error),
-            Err(_) => Err(error.context("the shell does not answer any more")),
+            Err(_) => {
+                self.stuck.store(true, Ordering::Relaxed);
+                Err(error.context("the shell does not answer any more"))
+            }
         }
+    }
+
+    fn interrupt(&self, needed: bool) -> Result<()> {
+        if needed {
+            self.console.send(INTERRUPT)?;
+            std::thread::sleep(HEARD);
+        }
+        Ok(())
     }
 
     /// Types by `send`, again if need be, until the shell has answered with `mark`.
@@ -228,6 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn jobs_in_the_background_go_on() {
+        let shell = shell(Manners::default());
+        let start = shell.console().position();
+        shell
+            .run_here("(sleep 0.1; echo \"served $((40 + 2))\") & J=$!", SOON)
+            .unwrap();
+        let output = shell.run("echo meanwhile", SOON).unwrap();
+        assert!(output.text.contains("meanwhile\n"), "{output:?}");
+        shell.console().expect(start, "served 42", SOON).unwrap();
+        assert!(
+            shell
+                .run("echo $J", SOON)
+                .unwrap()
+                .text
+                .trim()
+                .parse::<u32>()
+                .is_ok()
+        );
+    }
+
+    #[test]
     fn an_echo_is_not_taken_for_the_answer() {
         check(Manners {
             echo: true,
@@ -280,12 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_cannot_be_ended_is_not_waited_for_twice() {
+        let shell = shell(Manners::default());
+        shell.stuck.store(true, Ordering::Relaxed);
+        let started = Instant::now();
+        let error = shell.run("true", SOON).unwrap_err();
+        assert!(error.to_string().contains("cannot be ended"), "{error}");
+        assert!(started.elapsed() < SOON / 2);
+    }
+
+    #[test]
     fn a_console_that_goes_away_is_told() {
         let shell = shell(Manners {
             hang_up_at: Some("bye"),
             ..Manners::default()
         });
-        let error = shell.run("echo bye", SOON).unwrap_err();
+        let error = shell.run("echo bye; sleep 1000", SOON).unwrap_err();
         assert!(format!("{error:#}").contains("hung up"), "{error:#}");
     }
 

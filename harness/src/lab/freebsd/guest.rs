@@ -124,11 +124,15 @@ impl FreeBsd {
             Ok(output) => format!("status {}\n{}", output.status, output.text.trim_end()),
             Err(error) => format!("{error:#}"),
         };
+        self.note(command, &said);
+        result
+    }
+
+    fn note(&self, command: &str, said: &str) {
         if let Ok(mut transcript) = self.transcript.lock() {
             // A full disk must not end a run.
             let _ = writeln!(transcript, "$ {command}\n{said}");
         }
-        result
     }
 
     /// Like [`FreeBsd::exec`], where another exit status than 0 is an error too.
@@ -145,24 +149,26 @@ impl FreeBsd {
         Ok(output.text)
     }
 
-    /// Starts `command` in the background.
+    /// Starts `command`, which must not read its input, in the background. What it says goes to the console: there need be no
+    /// file system that can be written to.
     pub fn start(&self, command: &str) -> Result<Background<'_>> {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed);
-        let job = Background {
+        let start = self.shell.console().position();
+        self.note(command, "(in the background)");
+        self.shell
+            // An interactive shell forgets jobs that have ended: they tell their status themselves.
+            .run_here(
+                &format!(
+                    "({{ {command}; }} 2>&1; S=$?; echo; echo @@'J'{number}.$S@@) & J{number}=$!"
+                ),
+                SHORT,
+            )?;
+        Ok(Background {
             guest: self,
             command: command.to_owned(),
-            file: format!("/tmp/rocinante.{number}"),
-        };
-        let file = &job.file;
-        self.check(
-            &format!(
-                "rm -f {file}.status 2>/dev/null || :> {file}.status
-                 ({{ {command}
-                 }} >{file}.out 2>&1 & p=$!; echo $p >{file}.pid; wait $p; echo $? >{file}.status) >/dev/null 2>&1 &"
-            ),
-            SHORT,
-        )?;
-        Ok(job)
+            number,
+            start,
+        })
     }
 
     /// Starts the system anew by `reboot`, and logs in again. `down` is called while no driver runs.
@@ -204,55 +210,43 @@ impl Drop for FreeBsd {
 pub struct Background<'a> {
     guest: &'a FreeBsd,
     command: String,
-    file: String,
+    number: u32,
+    start: u64,
 }
 
 impl Background<'_> {
-    /// Waits for its end.
+    /// Waits for its end. Its text is all that the console has shown since its beginning.
     pub fn wait(self, patience: Duration) -> Result<Output> {
-        let file = &self.file;
-        let waited = self.guest.exec(
-            &format!(
-                "until [ -s {file}.status ]; do sleep 1; done; cat {file}.status; cat {file}.out"
-            ),
-            patience,
-        );
-        let output = match waited {
-            Ok(output) => output,
-            Err(error) => {
-                let said = self.guest.exec(&format!("cat {file}.out"), SHORT);
-                let said = said.map(|output| output.text).unwrap_or_default();
-                self.kill()?;
-                return Err(error.context(format!(
-                    "`{}` in {} said: {}",
-                    self.command,
-                    self.guest.name,
-                    excerpt(&said)
-                )));
-            }
-        };
-        let (status, text) = output.text.split_once('\n').unwrap_or((&output.text, ""));
-        Ok(Output {
-            status: status
-                .trim()
-                .parse()
-                .with_context(|| format!("not a status: {status:?}"))?,
-            text: text.to_owned(),
-        })
+        let console = self.guest.shell.console();
+        let mark = format!("@@J{}.", self.number);
+        let ended = console.look(self.start, Instant::now() + patience, |text| {
+            let (said, after) = text.split_once(&mark)?;
+            let (status, _) = after.split_once("@@")?;
+            Some((status.parse().ok()?, said.to_owned()))
+        })?;
+        if let Some((status, text)) = ended {
+            self.guest.note(&format!("{} (ended)", self.command), &text);
+            return Ok(Output { status, text });
+        }
+        let text = console.since(self.start);
+        self.kill()?;
+        bail!(
+            "in {}: `{}` did not end within {patience:?}; so far it said: {}",
+            self.guest.name,
+            self.command,
+            excerpt(&text)
+        )
     }
 
-    /// Whether it still runs.
-    pub fn is_running(&self) -> Result<bool> {
-        Ok(!self
-            .guest
-            .exec(&format!("[ -s {}.status ]", self.file), SHORT)?
-            .ok())
-    }
-
-    /// Ends it.
+    /// Ends it, and what it has started where the shell keeps them together.
     pub fn kill(&self) -> Result<()> {
+        let job = self.number;
         self.guest
-            .exec(&format!("kill $(cat {}.pid)", self.file), SHORT)
+            .shell
+            .run_here(
+                &format!("kill -- -$J{job} 2>/dev/null || kill $J{job} 2>/dev/null"),
+                SHORT,
+            )
             .map(|_| ())
     }
 }
