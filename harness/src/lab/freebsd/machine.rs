@@ -229,7 +229,17 @@ impl Machine {
     /// All that its kernel has said.
     pub fn messages(&self) -> Result<String> {
         match self {
-            Self::FreeBsd(_) => self.check("sysctl -n kern.msgbuf", SHORT),
+            Self::FreeBsd(_) => {
+                // The buffer begins with zeroes, which end a string for sysctl.
+                let said = self.check(
+                    "if command -v dmesg >/dev/null; then dmesg; else sysctl -b kern.msgbuf; fi",
+                    SHORT,
+                )?;
+                if said.trim().is_empty() {
+                    bail!("the kernel of {} has no messages", self.name());
+                }
+                Ok(said)
+            }
             Self::Linux(guest) => guest.dmesg(),
         }
     }
