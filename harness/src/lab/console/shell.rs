@@ -17,9 +17,9 @@ use crate::lab::guest::{Output, excerpt};
 /// A terminal in canonical mode takes 255 bytes a line at least (POSIX, `_POSIX_MAX_CANON`); quoting and the rest need some.
 const PIECE: usize = 160;
 /// What a shell confirms, it confirms by then, even emulated and on a busy host.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 /// How often a line is sent before the shell is given up.
-const TRIES: usize = 6;
+const TRIES: usize = 12;
 /// Ctrl-C: drops a line that was lost in part.
 const INTERRUPT: &[u8] = b"\x03";
 /// A shell drops what it reads before it has heard of an interrupt.
