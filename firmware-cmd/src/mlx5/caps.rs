@@ -10,11 +10,11 @@ pub mod general;
 pub mod rdma;
 mod values;
 
-use eswitch::{EswitchCaps, FlowTableEswitchCaps, QosCaps};
+use eswitch::{EswitchCaps, FlowTableEswitchCaps};
 use ethernet::EthernetCaps;
 use flow::FlowTableNicCaps;
 use general::GeneralCaps;
-use rdma::{AtomicCaps, RoceCaps};
+use rdma::{AtomicCaps, QosCaps, RoceCaps};
 
 use crate::layout::Layout;
 

@@ -140,6 +140,25 @@ impl Accelerator {
     }
 }
 
+/// What all guests' machines have in common: memory of so many MiB that a vfio-user server can map, no device that was not asked for.
+pub(super) fn q35(
+    command: &mut Command,
+    name: &str,
+    accelerator: Accelerator,
+    processors: u32,
+    memory: u32,
+) {
+    let shared = format!("memory-backend-memfd,id=memory,size={memory}M,share=on");
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-name", name])
+        .args(accelerator.arguments())
+        .args(["-smp", &processors.to_string()])
+        .args(["-m", &format!("{memory}M")])
+        .args(["-object", &shared])
+        .args(["-machine", "q35,memory-backend=memory,usb=off,vmport=off"]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! Capabilities of the embedded switch and of the quality of service.
+//! Capabilities of the embedded switch.
 
 use super::flow::FlowTableProperties;
 use crate::layout::layout;
@@ -37,30 +37,5 @@ layout! {
         0x04[9:0] max_encap_header_size;
         0x08[20:16] log_max_esw_sf;
         0x08[15:0] esw_sf_base_id;
-    }
-
-    /// Quality of service, type 12.
-    pub context QosCaps[0x100] {
-        0x00[31] packet_pacing;
-        0x00[30] esw_scheduling;
-        0x00[29] esw_bw_share;
-        0x00[28] esw_rate_limit;
-        0x00[26] packet_pacing_burst_bound;
-        0x00[25] packet_pacing_typical_size;
-        0x00[23] nic_sq_scheduling;
-        0x00[22] nic_bw_share;
-        0x00[21] nic_rate_limit;
-        0x00[20] packet_pacing_uid;
-        0x00[19:16] log_esw_max_sched_depth;
-        0x04[20:16] log_max_qos_nic_queue_group;
-        0x08 packet_pacing_max_rate;
-        0x0c packet_pacing_min_rate;
-        0x10[15:0] packet_pacing_rate_table_size;
-        0x14[31:16] esw_element_type;
-        0x14[15:0] esw_tsar_type;
-        0x18[15:0] max_qos_para_vport;
-        0x1c max_tsar_bw_share;
-        0x20[31:16] nic_element_type;
-        0x20[15:0] nic_tsar_type;
     }
 }

@@ -16,6 +16,7 @@ use super::image::{Image, Kind};
 use crate::lab::console::{Console, Shell};
 use crate::lab::guest::{Output, excerpt};
 use crate::lab::host::display;
+use crate::lab::qemu;
 use crate::lab::signals::{self, Scratch};
 use crate::lab::{Accelerator, Lab};
 
@@ -307,28 +308,20 @@ fn arguments(
             ])
             .args(["-serial", &format!("chardev:{name}")]);
     };
-    command
-        .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-name", &config.name])
-        .args(accelerator.arguments())
-        .args(["-smp", &config.processors.to_string()])
-        .args(["-m", &format!("{}M", config.memory)])
-        // vfio-user needs memory that another process can map.
-        .args([
-            "-object",
-            &format!(
-                "memory-backend-memfd,id=memory,size={}M,share=on",
-                config.memory
-            ),
-        ])
-        .args(["-machine", "q35,memory-backend=memory,usb=off,vmport=off"])
-        .args([
-            "-fw_cfg",
-            &format!(
-                "name=etc/sercon-port,file={}",
-                path(&folder.join("sercon-port"))
-            ),
-        ]);
+    qemu::q35(
+        command,
+        &config.name,
+        accelerator,
+        config.processors,
+        config.memory,
+    );
+    command.args([
+        "-fw_cfg",
+        &format!(
+            "name=etc/sercon-port,file={}",
+            path(&folder.join("sercon-port"))
+        ),
+    ]);
     serial(command, "console");
     serial(command, "firmware");
     let (medium, device) = match config.image.kind {

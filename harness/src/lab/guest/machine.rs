@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::Parts;
+use crate::lab::qemu;
 
 /// What a guest is made of.
 #[derive(Clone, Debug)]
@@ -64,21 +65,14 @@ pub(super) fn arguments(
     // QEMU's option parser takes a doubled comma as one.
     let path = |path: &Path| path.to_string_lossy().replace(',', ",,");
     let socket = |name| path(&sockets.join(name));
+    qemu::q35(
+        command,
+        &config.name,
+        parts.accelerator,
+        config.processors,
+        config.memory,
+    );
     command
-        .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-name", &config.name])
-        .args(parts.accelerator.arguments())
-        .args(["-smp", &config.processors.to_string()])
-        .args(["-m", &format!("{}M", config.memory)])
-        // vfio-user needs memory that another process can map.
-        .args([
-            "-object",
-            &format!(
-                "memory-backend-memfd,id=memory,size={}M,share=on",
-                config.memory
-            ),
-        ])
-        .args(["-machine", "q35,memory-backend=memory,usb=off,vmport=off"])
         .arg("-kernel")
         .arg(&parts.kernel.image)
         .arg("-initrd")
