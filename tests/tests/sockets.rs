@@ -15,7 +15,7 @@ use rocinante_harness::driver::{
     Access, Completion, Connection, Data, Driver, Error, Event, Function, GidEntry, Mtu, Pages,
     QpConfig, RoceType, SendOp, SendWr, Service, mapped_gid,
 };
-use rocinante_harness::serve::{NicSpec, Server, sockets_in};
+use rocinante_harness::serve::{NicSpec, Server, ServerConfig, sockets_in};
 use rocinante_tests::pattern;
 use rocinante_wire::fault::Rules;
 
@@ -148,7 +148,14 @@ fn faults_on_the_way_are_made_good() {
     let path = folder.path().join("link0.pcapng");
     let rules = "[[rule]]\nname = \"lose one\"\nport = \"nic0\"\nnth = 3\n\
                  match = { opcode = \"RC_WRITE_*\" }\naction = \"drop\"\n";
-    let server = Server::with_faults(&specs, Some(&path), rules.parse().unwrap()).unwrap();
+    let with = |rules: &str, capture: Option<&Path>| {
+        Server::serve(ServerConfig {
+            nics: specs.clone(),
+            capture: capture.map(Path::to_path_buf),
+            faults: rules.parse().unwrap(),
+        })
+    };
+    let server = with(rules, Some(&path)).unwrap();
     let mut nodes = [Node::attach(&specs[0], 0), Node::attach(&specs[1], 1)];
     transfer(&mut nodes, 100_000);
     let counters = server.control().rules().counters();
@@ -167,8 +174,10 @@ fn faults_on_the_way_are_made_good() {
 
     // A rule for a port that is not there is a mistake of the file.
     let nowhere = rules.replace("nic0", "eth7");
-    let error = Server::with_faults(&specs, None, nowhere.parse().unwrap());
-    let error = error.err().expect("no such port").to_string();
+    let error = with(&nowhere, None)
+        .err()
+        .expect("no such port")
+        .to_string();
     assert!(
         error.contains("line 2, column 1: 'lose one' is at no port"),
         "{error}"

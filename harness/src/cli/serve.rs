@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals;
 
 use rocinante_wire::fault::{RuleErrors, Rules};
 
-use crate::serve::{NicSpec, Server, check_faults};
+use crate::serve::{NicSpec, Server, ServerConfig, check_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
 ///
@@ -64,8 +64,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         },
     };
-    let capture = arguments.capture.as_deref();
-    let server = Server::with_faults(&arguments.nics, capture, faults)?;
+    let server = Server::serve(ServerConfig {
+        nics: arguments.nics.clone(),
+        capture: arguments.capture.clone(),
+        faults,
+    })?;
     println!("QEMU needs shared memory: -machine q35,memory-backend=m \\");
     println!("  -object memory-backend-memfd,id=m,size=2G,share=on -m 2G");
     for (port, spec) in server.specs().enumerate() {

@@ -74,6 +74,17 @@ impl Clock {
     }
 }
 
+/// What a server is to serve.
+#[derive(Debug, Default)]
+pub struct ServerConfig {
+    /// The NICs; at least one.
+    pub nics: Vec<NicSpec>,
+    /// A pcapng file that takes every frame of every link.
+    pub capture: Option<PathBuf>,
+    /// Faults on the links, from the beginning on.
+    pub faults: Rules,
+}
+
 struct Served {
     spec: NicSpec,
     /// Talks to the engine to its end, so it ends first.
@@ -92,22 +103,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all sockets and starts serving. `capture` names a pcapng file that takes every frame.
+    /// Serves NICs and nothing besides. `capture` names a pcapng file that takes every frame.
     pub fn start(specs: &[NicSpec], capture: Option<&Path>) -> Result<Server> {
-        Server::with_faults(specs, capture, Rules::default())
+        Server::serve(ServerConfig {
+            nics: specs.to_vec(),
+            capture: capture.map(Path::to_path_buf),
+            ..ServerConfig::default()
+        })
     }
 
-    /// As [`start`](Self::start), with faults on the links from the beginning on.
-    pub fn with_faults(specs: &[NicSpec], capture: Option<&Path>, faults: Rules) -> Result<Server> {
+    /// Binds all sockets and starts serving.
+    pub fn serve(config: ServerConfig) -> Result<Server> {
+        let specs = config.nics.as_slice();
         spec::check(specs)?;
-        check_faults(specs, &faults)?;
+        check_faults(specs, &config.faults)?;
         let listeners: Vec<Listener> = specs
             .iter()
             .map(|spec| Listener::bind(&spec.socket))
             .collect::<Result<_, _>>()?;
         let control = Control::new();
-        control.set_rules(faults);
-        if let Some(path) = capture {
+        control.set_rules(config.faults);
+        if let Some(path) = &config.capture {
             let capture =
                 Capture::create(path).with_context(|| format!("capture {}", path.display()))?;
             control.start_capture(capture, false);
