@@ -44,7 +44,12 @@ pub enum Request {
     Findings(SyncSender<Option<Findings>>),
     /// What the NIC holds for its driver just now.
     Inventory(SyncSender<Inventory>),
+    /// Somebody wants to look at the NIC.
+    Look(Look),
 }
+
+/// Looks at a NIC and tells whoever asked.
+pub type Look = Box<dyn FnOnce(&Nic) + Send>;
 
 /// Requests to one engine that may wait; a vCPU that is faster than its NIC is held up here.
 const MAILBOX: usize = 1024;
@@ -196,6 +201,7 @@ impl Engine {
                 Request::Inventory(reply) => {
                     let _ = reply.try_send(Inventory::of(&self.nic));
                 }
+                Request::Look(look) => look(&self.nic),
                 Request::Findings(reply) => {
                     let _ = reply.try_send(self.nic.core.hca.findings.clone());
                 }

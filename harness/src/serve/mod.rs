@@ -3,21 +3,20 @@
 
 mod ageing;
 mod engine;
+mod handle;
 mod model;
 mod spec;
 mod wake;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use log::{error, info};
-use rocinante_device::mlx5::leak::{Findings, Inventory};
-use rocinante_device::mlx5::port::LinkSpeed;
-use rocinante_device::mlx5::{GuestPayload, Input, NicConfig, vsc};
+use log::error;
+use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::cable::{Cable, Control};
 use rocinante_wire::capture::Capture;
@@ -27,7 +26,8 @@ use rocinante_wire::time::Time;
 
 use ageing::Ageing;
 pub use engine::Engine;
-use engine::{Mailbox, Request};
+use engine::Mailbox;
+pub use handle::ServerHandle;
 use model::Model;
 pub use spec::{NicSpec, check_faults};
 use wake::Doorbell;
@@ -94,9 +94,11 @@ struct Served {
 }
 
 /// NICs being served, until it is stopped or dropped.
+///
+/// What can be asked of it is said at its [`ServerHandle`].
 pub struct Server {
     nics: Vec<Served>,
-    control: Control,
+    handle: ServerHandle,
     shutdown: Shutdown,
     // Ends with the server.
     _ageing: Ageing,
@@ -140,60 +142,21 @@ impl Server {
             })?;
             nics.push(served);
         }
+        let mailboxes = nics
+            .iter()
+            .map(|nic| (nic.spec.clone(), Arc::clone(&nic.mailbox)))
+            .collect();
         Ok(Server {
             nics,
-            control,
+            handle: ServerHandle::new(mailboxes, control),
             shutdown,
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })
     }
 
-    /// The NICs, as they were asked for.
-    pub fn specs(&self) -> impl Iterator<Item = &NicSpec> {
-        self.nics.iter().map(|served| &served.spec)
-    }
-
-    /// What the driver of the `n`th NIC left behind at its last goodbye; `None` if there was none
-    /// since it came, or no such NIC.
-    pub fn findings(&self, n: usize) -> Option<Findings> {
-        self.ask(n, Request::Findings)?
-    }
-
-    /// What the `n`th NIC holds for its driver just now; `None` if there is no such NIC.
-    pub fn inventory(&self, n: usize) -> Option<Inventory> {
-        self.ask(n, Request::Inventory)
-    }
-
-    /// Faults, capture and carrier of all ports, named after the NICs.
-    pub fn control(&self) -> &Control {
-        &self.control
-    }
-
-    /// Plugs the `n`th NIC's cable in, or pulls it. When this returns, nothing passes any more, or
-    /// everything does again, and the driver has been told. `None` if there is no such NIC.
-    pub fn plug_cable(&self, n: usize, plugged: bool) -> Option<()> {
-        self.ask(n, |done| Request::Cable(plugged, done))
-    }
-
-    /// Lets the far end of the `n`th NIC's cable do speeds up to `speed`. When this returns the
-    /// driver has been told of a link that came up anew. `None` if there is no such NIC.
-    pub fn set_speed(&self, n: usize, speed: LinkSpeed) -> Option<()> {
-        self.ask(n, |done| Request::Quiesce(Input::FarEnd(speed), done))
-    }
-
-    fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
-        let (reply, answer) = sync_channel(1);
-        let asked = self.nics.get(n)?.mailbox.post(request(reply));
-        asked.then(|| answer.recv_timeout(ANSWER).ok())?
-    }
-
-    /// Completes the capture, if there is one. Traffic goes on without.
-    pub fn finish_capture(&self) -> Result<()> {
-        if let Some(capture) = self.control.stop_capture() {
-            let stats = capture.finish().context("capture")?;
-            info!("{stats:?}");
-        }
-        Ok(())
+    /// For other threads.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
     }
 
     /// Ends all: sockets are removed, the capture is complete.
@@ -217,6 +180,14 @@ impl Server {
 
 fn joined<T>(thread: JoinHandle<T>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a thread panicked"))
+}
+
+impl Deref for Server {
+    type Target = ServerHandle;
+
+    fn deref(&self) -> &ServerHandle {
+        &self.handle
+    }
 }
 
 impl Drop for Server {

@@ -1,0 +1,100 @@
+//! What other threads may ask of a running server. Knows how to reach each NIC's thread, not how
+//! it is started or ended.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use anyhow::{Context, Result};
+use log::info;
+use rocinante_device::mlx5::leak::{Findings, Inventory};
+use rocinante_device::mlx5::port::LinkSpeed;
+use rocinante_device::mlx5::{Input, Nic};
+use rocinante_wire::cable::Control;
+
+use super::engine::{Mailbox, Request};
+use super::{ANSWER, NicSpec};
+
+struct Inner {
+    nics: Vec<(NicSpec, Arc<Mailbox>)>,
+    control: Control,
+}
+
+/// A running server, for any thread; clones are the same. When the server has ended, its NICs do
+/// not answer any more.
+#[derive(Clone)]
+pub struct ServerHandle(Arc<Inner>);
+
+impl ServerHandle {
+    pub(super) fn new(nics: Vec<(NicSpec, Arc<Mailbox>)>, control: Control) -> ServerHandle {
+        ServerHandle(Arc::new(Inner { nics, control }))
+    }
+
+    /// The NICs, as they were asked for.
+    pub fn specs(&self) -> impl Iterator<Item = &NicSpec> {
+        self.0.nics.iter().map(|(spec, _)| spec)
+    }
+
+    /// The number of the NIC with this name.
+    pub fn nic(&self, name: &str) -> Option<usize> {
+        self.specs().position(|spec| spec.name() == name)
+    }
+
+    /// What the driver of the `n`th NIC left behind at its last goodbye; `None` if there was none
+    /// since it came, or no such NIC.
+    pub fn findings(&self, n: usize) -> Option<Findings> {
+        self.ask(n, Request::Findings)?
+    }
+
+    /// What the `n`th NIC holds for its driver just now; `None` if there is no such NIC.
+    pub fn inventory(&self, n: usize) -> Option<Inventory> {
+        self.ask(n, Request::Inventory)
+    }
+
+    /// Lets the thread of the `n`th NIC look at its state. The NIC stands still meanwhile, so
+    /// `look` has to be quick. `None` if there is no such NIC.
+    pub fn look<T: Send + 'static>(
+        &self,
+        n: usize,
+        look: impl FnOnce(&Nic) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask(n, |reply| {
+            Request::Look(Box::new(move |nic| {
+                // Who asked may have gone.
+                let _ = reply.try_send(look(nic));
+            }))
+        })
+    }
+
+    /// Faults, capture and carrier of all ports, named after the NICs.
+    pub fn control(&self) -> &Control {
+        &self.0.control
+    }
+
+    /// Plugs the `n`th NIC's cable in, or pulls it. When this returns, nothing passes any more, or
+    /// everything does again, and the driver has been told. `None` if there is no such NIC.
+    pub fn plug_cable(&self, n: usize, plugged: bool) -> Option<()> {
+        self.ask(n, |done| Request::Cable(plugged, done))
+    }
+
+    /// Lets the far end of the `n`th NIC's cable do speeds up to `speed`. When this returns the
+    /// driver has been told of a link that came up anew. `None` if there is no such NIC.
+    pub fn set_speed(&self, n: usize, speed: LinkSpeed) -> Option<()> {
+        self.ask(n, |done| Request::Quiesce(Input::FarEnd(speed), done))
+    }
+
+    /// Completes the capture, if there is one. Traffic goes on without.
+    pub fn finish_capture(&self) -> Result<()> {
+        if let Some(capture) = self.control().stop_capture() {
+            let stats = capture.finish().context("capture")?;
+            info!("{stats:?}");
+        }
+        Ok(())
+    }
+
+    fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = sync_channel(1);
+        let (_, mailbox) = self.0.nics.get(n)?;
+        let asked = mailbox.post(request(reply));
+        asked.then(|| answer.recv_timeout(ANSWER).ok())?
+    }
+}
