@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_silent_station_is_forgotten_and_the_thread_ends() {
         let links: Arc<Links<NoPayload>> = Arc::new(Links::new());
-        let switch = links.get("link0", None);
+        let switch = links.get("link0");
         let ports = ["a", "b", "c"].map(|name| switch.add_port(name, Arc::new(|| {})));
         let mac = |n| MacAddr::new(2, 0, 0, 0, 0, n);
         let pool = BufPool::for_frames(4);

@@ -135,7 +135,7 @@ impl Server {
         let clock = Clock::start();
         let mut nics = Vec::new();
         for (spec, listener) in specs.iter().zip(listeners) {
-            let switch = links.get(&spec.link, None);
+            let switch = links.get(&spec.link);
             let served = serve_one(spec, listener, &shutdown, clock, |waker| {
                 let cable = Cable::new(&control, &spec.link, &spec.name(), Arc::clone(&waker));
                 (switch.add_port(&spec.name(), waker), cable)

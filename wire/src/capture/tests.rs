@@ -4,7 +4,6 @@ use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::*;
 use crate::frame::NoPayload;
-use crate::switch::{Links, PortHandle};
 use crate::vectors::{self, unhex};
 
 /// A file in memory that tells when it was flushed.
@@ -187,24 +186,6 @@ fn a_slow_file_costs_frames_but_no_time_and_a_full_disk_ends_the_capture() {
     assert!(!tap.is_on());
     tap.record(&frame, None);
     assert_eq!(tap.shared.queue.len(), 0);
-}
-
-#[test]
-fn a_switch_shows_each_frame_once() {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let file = File {
-        bytes: Arc::clone(&bytes),
-        flushed: None,
-    };
-    let capture = Capture::start(file, clock()).unwrap();
-    let links = Links::<NoPayload>::new();
-    let switch = links.get("lab", Some(&capture));
-    let ports: Vec<PortHandle<NoPayload>> = (0..4)
-        .map(|_| switch.add_port("nic", Arc::new(|| {})))
-        .collect();
-    ports[0].send(vector_frame(&vectors::V4_SEND)); // flooded
-    assert!(ports[1..].iter().all(|port| port.pending() == 1));
-    assert_eq!(capture.finish().unwrap().written, 1);
 }
 
 /// Packets in a file that must be whole, and the names of its interfaces.

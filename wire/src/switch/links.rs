@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::Switch;
-use crate::capture::Capture;
 use crate::frame::Payload;
 
 /// All links of a process, made when first named.
@@ -22,17 +21,11 @@ impl<P: Payload + Clone> Links<P> {
         }
     }
 
-    /// The switch of link `name`. If it is new and there is a capture, it becomes an interface of
-    /// that capture.
+    /// The switch of link `name`.
     #[must_use]
-    pub fn get(&self, name: &str, capture: Option<&Capture>) -> Switch<P> {
+    pub fn get(&self, name: &str) -> Switch<P> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(switch) = by_name.get(name) {
-            return switch.clone();
-        }
-        let switch = Switch::with_capture(capture.map(|capture| capture.tap(name)));
-        by_name.insert(name.to_owned(), switch.clone());
-        switch
+        by_name.entry(name.to_owned()).or_default().clone()
     }
 
     /// Calls [`Switch::age`] on all of them.

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 
-use crate::capture::CaptureTap;
 use crate::frame::{Frame, Payload};
 use mac_table::MacTable;
 
@@ -111,7 +110,6 @@ struct Shared<P> {
     /// Held while ports are added or removed; never on the data path.
     change: Mutex<()>,
     table: MacTable,
-    capture: Option<CaptureTap>,
 }
 
 impl<P> Shared<P> {
@@ -137,17 +135,10 @@ impl<P: Payload + Clone> Switch<P> {
     /// A switch without ports.
     #[must_use]
     pub fn new() -> Switch<P> {
-        Switch::with_capture(None)
-    }
-
-    /// A switch that shows every frame, once, to a capture as it comes in.
-    #[must_use]
-    pub fn with_capture(capture: Option<CaptureTap>) -> Switch<P> {
         Switch(Arc::new(Shared {
             ports: ArcSwap::from_pointee(Vec::new()),
             change: Mutex::new(()),
             table: MacTable::new(),
-            capture,
         }))
     }
 
@@ -237,9 +228,6 @@ impl<P: Payload + Clone> PortHandle<P> {
             return;
         };
         sent.add(frame.len_on_wire());
-        if let Some(tap) = &self.shared.capture {
-            tap.record(&frame, None);
-        }
         self.shared.table.learn(src, self.port.index);
         let ports = self.shared.ports.load();
         match self.shared.table.lookup(dst) {

@@ -164,9 +164,9 @@ fn ports_come_and_go() {
 #[test]
 fn links_of_one_name_are_one_switch() {
     let links = Links::<P>::new();
-    let a = links.get("one", None).add_port("a", no_wake());
-    let b = links.get("one", None).add_port("b", no_wake());
-    let c = links.get("two", None).add_port("c", no_wake());
+    let a = links.get("one").add_port("a", no_wake());
+    let b = links.get("one").add_port("b", no_wake());
+    let c = links.get("two").add_port("c", no_wake());
     a.send(frame(MacAddr::broadcast(), mac(1), b""));
     assert_eq!((b.pending(), c.pending()), (1, 0));
     b.send(frame(mac(1), mac(2), b""));
