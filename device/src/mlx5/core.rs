@@ -18,6 +18,7 @@ use super::eq::{Eqe, Eqs};
 use super::eth::Eth;
 use super::hca::Hca;
 use super::mkey::Mkeys;
+use super::notes::Notes;
 use super::port::Port;
 use super::roce::Roce;
 use super::srq::Srq;
@@ -177,6 +178,8 @@ pub struct Core {
     pub out: Output,
     /// Buffers of frames that are bytes.
     pub buffers: BufPool,
+    /// What the NIC's user may want to hear of.
+    pub notes: Notes,
 }
 
 impl Core {
@@ -219,6 +222,7 @@ impl Core {
             icrc_errors: 0,
             out: Output::default(),
             buffers: BufPool::for_frames(FRAME_BUFFERS),
+            notes: Notes::default(),
             config,
         }
     }

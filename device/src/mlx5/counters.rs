@@ -2,14 +2,22 @@
 //! Source: `query_q_counter_out`, `query_vport_counter_out` of Linux `mlx5_ifc.h`.
 
 use rocinante_wire::MacAddr;
+use serde::Serialize;
 
 macro_rules! q_counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// One Q counter set, each field named as in the layout of QUERY_Q_COUNTER.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
         #[allow(missing_docs)] // the names are the interface's
         pub struct QCounters {
             $($(#[$doc])* pub $name: u32,)*
+        }
+
+        impl QCounters {
+            /// Counts all that `other` has counted.
+            pub fn add(&mut self, other: &QCounters) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+            }
         }
     };
 }
@@ -54,7 +62,7 @@ q_counters! {
 }
 
 /// Packets and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// Packets.
     pub packets: u64,
@@ -72,7 +80,7 @@ impl Traffic {
 }
 
 /// Counters of the vport, named as in the layout of QUERY_VPORT_COUNTER.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the names are the interface's
 pub struct VportCounters {
     pub received_errors: Traffic,

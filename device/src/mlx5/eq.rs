@@ -184,6 +184,11 @@ impl Eq {
         self.consumer & 0xff_ffff
     }
 
+    /// Events that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Whether an interrupt is due at the next event.
     pub fn armed(&self) -> bool {
         self.armed

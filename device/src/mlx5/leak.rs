@@ -5,6 +5,7 @@ use log::{debug, info, warn};
 
 use super::core::Core;
 use super::nic::Nic;
+use super::notes::Note;
 
 /// How the driver said goodbye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,10 @@ pub fn report(core: &mut Core, qps: usize, goodbye: Goodbye) {
             target: "mlx5::leak",
             "{name}: {goodbye:?} drops {objects} objects ({list}), {pages} pages"
         ),
+    }
+    // The verdict of a teardown is that of the DISABLE_HCA behind it.
+    if goodbye != Goodbye::Teardown {
+        core.notes.add(Note::Went(findings.clone()));
     }
     core.hca.findings = Some(findings);
 }

@@ -17,6 +17,7 @@ use super::core::{Core, NicConfig, NicFrame};
 use super::eq::{Eqe, EventType};
 use super::eth;
 use super::hca;
+use super::notes::Note;
 use super::port;
 use super::qp::host::SendHost;
 use super::qp::{Engine, Qp, State, datagram, error, receive, transmit};
@@ -174,6 +175,11 @@ impl Nic {
         self.core.timers.next()
     }
 
+    /// The health syndrome; 0 is healthy.
+    pub fn health_syndrome(&self) -> u8 {
+        self.bar.health_syndrome
+    }
+
     fn act(&mut self, action: Action) {
         // Without bus mastering there is nothing that a doorbell could do.
         let touches_memory = !matches!(action, Action::CommandQueue(_) | Action::NicInterface(_));
@@ -212,6 +218,7 @@ impl Nic {
         if std::mem::take(&mut self.core.eqs.overrun) {
             // Asynchronous EQ buffer overrun, reported in the health buffer.
             self.bar.health_syndrome = 0x0c;
+            self.core.notes.add(Note::Health(0x0c));
         }
     }
 

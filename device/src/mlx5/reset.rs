@@ -5,6 +5,7 @@ use std::mem::replace;
 use super::core::Core;
 use super::leak::{self, Goodbye};
 use super::nic::Nic;
+use super::notes::Note;
 use super::port;
 use super::table::Table;
 
@@ -30,6 +31,8 @@ impl Core {
         self.now = old.now;
         self.buffers = old.buffers;
         self.hca.findings = old.hca.findings;
+        self.notes = old.notes;
+        self.notes.add(Note::Reset);
         port::keep_cable(self, &old.port);
     }
 
@@ -45,5 +48,6 @@ impl Core {
         self.port = old.port;
         self.vport_counters = old.vport_counters;
         self.icrc_errors = old.icrc_errors;
+        self.notes = old.notes;
     }
 }

@@ -101,6 +101,17 @@ impl ReceiveQueue {
         self.consumed
     }
 
+    /// WQEs that it has room for.
+    pub fn size(&self) -> u32 {
+        1 << self.log_size
+    }
+
+    /// WQEs posted so far, as far as the doorbell record can be read.
+    pub fn posted(&self, mem: &MemoryMap) -> u16 {
+        mem.load_be32(self.doorbell_record, Ordering::Acquire)
+            .map_or(self.producer_seen, |word| word as u16)
+    }
+
     /// Producer counter in the doorbell record.
     pub fn producer(&mut self, mem: &MemoryMap) -> u16 {
         self.producer_seen = mem

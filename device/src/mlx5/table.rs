@@ -105,6 +105,20 @@ impl<T> Table<T> {
             .filter_map(|(number, slot)| Some((number as u32, &*slot.as_ref()?.object)))
     }
 
+    /// Objects with their numbers, ascending from `first` on, among the next `span` numbers; and
+    /// the number to go on from, if there may be more.
+    pub fn range(&self, first: u32, span: usize) -> (impl Iterator<Item = (u32, &T)>, Option<u32>) {
+        let begin = (first as usize).min(self.slots.len());
+        let end = begin.saturating_add(span).min(self.slots.len());
+        let next = (end < self.slots.len()).then_some(end as u32);
+        let slots = self.slots.get(begin..end).unwrap_or(&[]);
+        let objects = slots.iter().zip(begin as u32..);
+        (
+            objects.filter_map(|(slot, number)| Some((number, &*slot.as_ref()?.object))),
+            next,
+        )
+    }
+
     /// Objects with their numbers, ascending.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
         self.slots
@@ -169,6 +183,22 @@ mod tests {
         assert_eq!(numbers.alloc(), Some(17));
         assert_eq!(numbers.alloc(), Some(16));
         assert_eq!(numbers.alloc(), None);
+    }
+
+    #[test]
+    fn ranges_end_where_the_table_ends() {
+        let mut table = Table::default();
+        for number in [2, 5, 9] {
+            table.insert(number, number);
+        }
+        let seen = |first, span| {
+            let (objects, next) = table.range(first, span);
+            (objects.map(|(number, _)| number).collect::<Vec<_>>(), next)
+        };
+        assert_eq!(seen(0, 6), (vec![2, 5], Some(6)));
+        assert_eq!(seen(6, 6), (vec![9], None));
+        assert_eq!(seen(10, 6), (vec![], None));
+        assert_eq!(seen(u32::MAX, usize::MAX), (vec![], None));
     }
 
     #[test]

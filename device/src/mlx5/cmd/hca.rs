@@ -13,6 +13,7 @@ use crate::mlx5::core::{Core, PortManager};
 use crate::mlx5::hca::State;
 use crate::mlx5::leak::{self, Goodbye};
 use crate::mlx5::nic::Nic;
+use crate::mlx5::notes::Note;
 
 checks! {
     EnableHca { ENABLE_FUNCTION = 1, BadParam, "there is no other function"; }
@@ -61,6 +62,8 @@ pub fn enable_hca(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
 pub fn init_hca(core: &mut Core) {
     core.hca.state = State::Initialized;
     core.hca.findings = None;
+    let driver = core.hca.driver_version.clone();
+    core.notes.add(Note::Came(driver));
     info!(target: "mlx5::cmd", "{}: HCA initialized", core.config.name);
 }
 

@@ -231,6 +231,7 @@ fn create(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdEr
         engine,
         path: None,
         scheduled: false,
+        failure: None,
         timer: None,
     };
     nic.qps.insert(qpn, qp);
@@ -529,7 +530,10 @@ fn enter(qp: &mut Qp, core: &mut Core, transition: Transition) {
                 Engine::Datagram => {}
             }
         }
-        Transition::RtsToRts | Transition::SqErrToRts => qp.state = State::Rts,
+        Transition::RtsToRts | Transition::SqErrToRts => {
+            qp.state = State::Rts;
+            qp.failure = None;
+        }
     }
     match &mut qp.engine {
         Engine::Reliable { responder, .. } => {

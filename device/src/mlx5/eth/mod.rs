@@ -35,6 +35,8 @@ use sq::Sq;
 use steering::Steering;
 use tir::{Rqt, Tir, Tis};
 
+use serde::Serialize;
+
 use super::core::NicFrame;
 use super::table::{Numbers, Table};
 use super::wqe::DataSeg;
@@ -103,7 +105,7 @@ impl Fault {
 const NO_USER_INDEX: u32 = 0xff_ffff;
 
 /// Frames that the adapter dropped, by reason (`vnic_diagnostic_statistics`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Discards {
     /// No flow table entry said where to.
     pub nic_receive_steering_discard: u64,

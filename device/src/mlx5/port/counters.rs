@@ -1,10 +1,12 @@
 //! Counters of the port.
 
+use serde::Serialize;
+
 /// Upper bounds of the frame length classes of RFC 2819, frame check sequence included.
 const SIZE_BOUNDS: [usize; 9] = [64, 127, 255, 511, 1023, 1518, 2047, 4095, 8191];
 
 /// Frames of one priority and direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PriorityCounters {
     /// Frames.
     pub frames: u64,
@@ -15,7 +17,7 @@ pub struct PriorityCounters {
 }
 
 /// Counters of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FrameCounters {
     /// Frames.
     pub frames: u64,
@@ -74,7 +76,7 @@ impl FrameCounters {
 }
 
 /// Counters of the port. Whoever sends or receives RoCE frames counts them here too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PortCounters {
     /// Frames received.
     pub received: FrameCounters,

@@ -64,6 +64,7 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
             Ok(frame) => (Cqe::request(qp.attr.qpn, uidx, opcode, index, 0), frame),
             Err(err) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: datagram WQE {index:#x} opcode {opcode:#x}: {err:?}", qp.attr.qpn);
+                core.notes.failed(qp.attr.qpn, err);
                 core.count(qp.attr.counters, |q| {
                     q.req_cqe_error = q.req_cqe_error.wrapping_add(1)
                 });

@@ -36,6 +36,8 @@ pub fn to_error(qp: &mut Qp, core: &mut Core, event: Option<EventType>, cause: C
         core.event(Eqe::queue(event, 0, qp.attr.qpn));
     }
     qp.state = State::Err;
+    let responder = cause == Cause::Responder;
+    qp.failure = Some(core.notes.qp_error(qp.attr.qpn, event, responder));
     fail_held(qp, core);
     match &mut qp.engine {
         Engine::Reliable { responder, .. } if cause == Cause::Local => responder.stop(),
@@ -52,6 +54,7 @@ pub fn to_error(qp: &mut Qp, core: &mut Core, event: Option<EventType>, cause: C
 pub fn to_sq_error(qp: &mut Qp, core: &mut Core) {
     if qp.state == State::Rts {
         qp.state = State::SqErr;
+        qp.failure = Some(core.notes.qp_error(qp.attr.qpn, None, false));
         flush_send(qp, core);
     }
 }
@@ -173,6 +176,7 @@ fn flush_receive(qp: &mut Qp, core: &mut Core) {
 /// To RESET: no completion any more, indices back to zero.
 pub fn reset(qp: &mut Qp) {
     qp.state = State::Reset;
+    qp.failure = None;
     qp.send.reset();
     qp.receive.held = None;
     if let Some(queue) = &mut qp.receive.queue {

@@ -135,6 +135,7 @@ impl RequesterHost for SendHost<'_, '_> {
 
     fn failed(&mut self, cookie: u32, err: WcError, vendor: u8) {
         self.failed = true;
+        self.core.notes.failed(self.attr.qpn, err);
         let Some(entry) = self.pop(cookie) else {
             return;
         };
@@ -378,6 +379,7 @@ impl ResponderHost for ReceiveHost<'_, '_> {
     }
 
     fn fail_receive(&mut self, err: WcError) {
+        self.core.notes.failed(self.attr.qpn, err);
         let Some(held) = self.take_held() else {
             return;
         };

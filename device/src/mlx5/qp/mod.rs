@@ -19,6 +19,7 @@ use rocinante_wire::transport::{Requester, Responder, UcRequester, UcResponder};
 use self::path::Path;
 use super::buffer::QueueBuffer;
 use super::mkey::Accessor;
+use super::notes::Failure;
 use super::rq::{ReceiveQueue, Taken};
 use super::wqe::{DataSeg, SendData};
 
@@ -307,6 +308,8 @@ pub struct Qp {
     pub path: Option<Path>,
     /// In the NIC's list of queue pairs with work to send.
     pub scheduled: bool,
+    /// Why it is in an error state.
+    pub failure: Option<Failure>,
     /// Deadline that the NIC's timers hold for it.
     pub timer: Option<Time>,
 }

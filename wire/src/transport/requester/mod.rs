@@ -327,6 +327,12 @@ impl Requester {
         self.ssn
     }
 
+    /// Retries and RNR retries that are left before the oldest request fails.
+    #[must_use]
+    pub fn retries_left(&self) -> (u8, u8) {
+        (self.retry_left, self.rnr_left)
+    }
+
     /// Cookies not completed, oldest first.
     pub fn outstanding(&self) -> impl Iterator<Item = u32> + '_ {
         self.queue.iter().map(|entry| entry.wr.cookie)

@@ -40,7 +40,7 @@ const MAX_VISITS: usize = 2 * MAX_LEVEL as usize;
 const MAX_DELIVERIES: usize = 256;
 
 /// A flow table.
-struct FlowTable {
+pub struct FlowTable {
     level: u8,
     log_size: u8,
     /// Where packets go that no entry matches; `None` drops them.
@@ -50,6 +50,21 @@ struct FlowTable {
 }
 
 impl FlowTable {
+    /// Level.
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Entries that it has room for.
+    pub fn size(&self) -> u64 {
+        1 << self.log_size.min(63)
+    }
+
+    /// Groups of entries.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
     #[inline]
     fn find(&self, key: &Key) -> Option<&Entry> {
         // Groups are disjoint ranges in ascending order, so the first hit has the lowest index.
@@ -308,6 +323,16 @@ impl Steering {
             self.release(tirs, &old.destinations, &old.counters);
         }
         Ok(())
+    }
+
+    /// All flow tables.
+    pub fn tables(&self) -> &Table<FlowTable> {
+        &self.tables
+    }
+
+    /// Whether received packets come to this table first.
+    pub fn is_root(&self, table: u32) -> bool {
+        self.root.or(self.default_root) == Some(table)
     }
 
     /// How many objects of each kind there are.
