@@ -4,4 +4,5 @@
 pub mod cli;
 pub mod driver;
 pub mod lab;
+pub mod ports;
 pub mod serve;

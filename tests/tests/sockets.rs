@@ -153,6 +153,7 @@ fn faults_on_the_way_are_made_good() {
             nics: specs.clone(),
             capture: capture.map(Path::to_path_buf),
             faults: rules.parse().unwrap(),
+            ..ServerConfig::default()
         })
     };
     let server = with(rules, Some(&path)).unwrap();

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use rocinante_wire::fault::{RuleErrors, Rules};
 
+use crate::ports::PortSpec;
 use crate::serve::{NicSpec, Server, ServerConfig, check_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
@@ -18,14 +19,19 @@ use crate::serve::{NicSpec, Server, ServerConfig, check_faults};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A NIC: socket=PATH[,mac=MAC][,link=NAME][,speed=25G][,manager=on|off|linux]; may be repeated
-    #[arg(long = "nic", value_name = "SPEC", required = true)]
+    #[arg(long = "nic", value_name = "SPEC", required_unless_present = "ports")]
     nics: Vec<NicSpec>,
+
+    /// A port that leaves the process, with [,link=NAME][,name=NAME]; may be repeated:
+    /// udp=ADDR:PORT,remote=ADDR:PORT (a frame in each datagram)
+    #[arg(long = "port", value_name = "SPEC")]
+    ports: Vec<PortSpec>,
 
     /// Write every frame of every link to this pcapng file
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
 
-    /// Faults on the links, as rules in TOML; ports are named after the sockets (nic0.sock: nic0)
+    /// Faults on the links, as rules in TOML; NICs are named after their sockets (nic0.sock: nic0)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 }
@@ -34,12 +40,12 @@ pub struct Arguments {
 const BAD_RULES: u8 = 2;
 
 /// The rules of a file. `Err` is what is wrong with them.
-fn read_faults(path: &Path, nics: &[NicSpec]) -> Result<Result<Rules, RuleErrors>> {
+fn read_faults(path: &Path, arguments: &Arguments) -> Result<Result<Rules, RuleErrors>> {
     let source =
         std::fs::read_to_string(path).with_context(|| format!("faults {}", path.display()))?;
     Ok(source
         .parse::<Rules>()
-        .and_then(|rules| check_faults(nics, &rules).map(|()| rules)))
+        .and_then(|rules| check_faults(&arguments.nics, &arguments.ports, &rules).map(|()| rules)))
 }
 
 /// Serves until told to stop.
@@ -48,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;
     let faults = match &arguments.faults {
         None => Rules::default(),
-        Some(path) => match read_faults(path, &arguments.nics)? {
+        Some(path) => match read_faults(path, arguments)? {
             Ok(rules) => rules,
             Err(errors) => {
                 for error in errors.0 {
@@ -66,6 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let server = Server::serve(ServerConfig {
         nics: arguments.nics.clone(),
+        ports: arguments.ports.clone(),
         capture: arguments.capture.clone(),
         faults,
     })?;
@@ -102,6 +109,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let arguments = Arguments {
                 nics: vec![NicSpec::new(socket.clone())],
+                ports: Vec::new(),
                 capture: None,
                 faults: Some(path.clone()),
             };

@@ -8,14 +8,33 @@ use anyhow::{Context, Result};
 use log::info;
 use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::port::LinkSpeed;
-use rocinante_device::mlx5::{Input, Nic};
+use rocinante_device::mlx5::{GuestPayload, Input, Nic};
 use rocinante_wire::cable::Control;
+use rocinante_wire::switch::{PortCounters, PortWatch};
 
 use super::engine::{Mailbox, Request};
 use super::{ANSWER, NicSpec};
+use crate::ports::{OutsideCounters, PortSpec, PortView};
+
+/// A port of a link, seen from the switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortStatus {
+    /// The link.
+    pub link: String,
+    /// The port's name, unique.
+    pub port: String,
+    /// What passed through the switch; `tx` comes from what is plugged in.
+    pub counters: PortCounters,
+    /// What passed on the other side of a port that leaves the process.
+    pub outside: Option<OutsideCounters>,
+}
+
+/// A NIC: what was asked for, how to reach its thread, its port.
+type Member = (NicSpec, Arc<Mailbox>, PortWatch<GuestPayload>);
 
 struct Inner {
-    nics: Vec<(NicSpec, Arc<Mailbox>)>,
+    nics: Vec<Member>,
+    ports: Vec<PortView>,
     control: Control,
 }
 
@@ -25,13 +44,37 @@ struct Inner {
 pub struct ServerHandle(Arc<Inner>);
 
 impl ServerHandle {
-    pub(super) fn new(nics: Vec<(NicSpec, Arc<Mailbox>)>, control: Control) -> ServerHandle {
-        ServerHandle(Arc::new(Inner { nics, control }))
+    pub(super) fn new(nics: Vec<Member>, ports: Vec<PortView>, control: Control) -> ServerHandle {
+        ServerHandle(Arc::new(Inner {
+            nics,
+            ports,
+            control,
+        }))
     }
 
     /// The NICs, as they were asked for.
     pub fn specs(&self) -> impl Iterator<Item = &NicSpec> {
-        self.0.nics.iter().map(|(spec, _)| spec)
+        self.0.nics.iter().map(|(spec, _, _)| spec)
+    }
+
+    /// The ports that leave the process, as they were asked for.
+    pub fn ports(&self) -> impl Iterator<Item = &PortSpec> {
+        self.0.ports.iter().map(PortView::spec)
+    }
+
+    /// All ports of all links with their counters: NICs first.
+    pub fn port_status(&self) -> Vec<PortStatus> {
+        let status = |link: &str, watch: &PortWatch<GuestPayload>, outside| PortStatus {
+            link: link.to_owned(),
+            port: watch.name().to_owned(),
+            counters: watch.counters(),
+            outside,
+        };
+        let nics = self.0.nics.iter();
+        let nics = nics.map(|(spec, _, watch)| status(&spec.link, watch, None));
+        let ports = self.0.ports.iter();
+        let ports = ports.map(|port| status(&port.spec().link, port.watch(), Some(port.outside())));
+        nics.chain(ports).collect()
     }
 
     /// The number of the NIC with this name.
@@ -93,7 +136,7 @@ impl ServerHandle {
 
     fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (reply, answer) = sync_channel(1);
-        let (_, mailbox) = self.0.nics.get(n)?;
+        let (_, mailbox, _) = self.0.nics.get(n)?;
         let asked = mailbox.post(request(reply));
         asked.then(|| answer.recv_timeout(ANSWER).ok())?
     }

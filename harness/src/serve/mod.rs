@@ -21,15 +21,17 @@ use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, Ve
 use rocinante_wire::cable::{Cable, Control};
 use rocinante_wire::capture::Capture;
 use rocinante_wire::fault::Rules;
-use rocinante_wire::switch::{Links, Wake};
+use rocinante_wire::switch::{Links, PortWatch, Wake};
 use rocinante_wire::time::Time;
 
+use crate::ports::{self, PortSpec};
 use ageing::Ageing;
 pub use engine::Engine;
 use engine::Mailbox;
-pub use handle::ServerHandle;
+pub(crate) use engine::Plug;
+pub use handle::{PortStatus, ServerHandle};
 use model::Model;
-pub use spec::{NicSpec, check_faults};
+pub use spec::{DEFAULT_LINK, NicSpec, check_faults};
 use wake::Doorbell;
 
 /// An engine answers within microseconds; one that does not has ended.
@@ -77,8 +79,10 @@ impl Clock {
 /// What a server is to serve.
 #[derive(Debug, Default)]
 pub struct ServerConfig {
-    /// The NICs; at least one.
+    /// The NICs.
     pub nics: Vec<NicSpec>,
+    /// The ports that leave the process; a server has at least one of these or of those.
+    pub ports: Vec<PortSpec>,
     /// A pcapng file that takes every frame of every link.
     pub capture: Option<PathBuf>,
     /// Faults on the links, from the beginning on.
@@ -87,6 +91,7 @@ pub struct ServerConfig {
 
 struct Served {
     spec: NicSpec,
+    watch: PortWatch<GuestPayload>,
     /// Talks to the engine to its end, so it ends first.
     pci: JoinHandle<Result<()>>,
     engine: JoinHandle<()>,
@@ -98,6 +103,7 @@ struct Served {
 /// What can be asked of it is said at its [`ServerHandle`].
 pub struct Server {
     nics: Vec<Served>,
+    ports: Vec<ports::Served>,
     handle: ServerHandle,
     shutdown: Shutdown,
     // Ends with the server.
@@ -117,8 +123,13 @@ impl Server {
     /// Binds all sockets and starts serving.
     pub fn serve(config: ServerConfig) -> Result<Server> {
         let specs = config.nics.as_slice();
-        spec::check(specs)?;
-        check_faults(specs, &config.faults)?;
+        spec::check(specs, &config.ports)?;
+        check_faults(specs, &config.ports, &config.faults)?;
+        let opened: Vec<ports::Opened> = config
+            .ports
+            .iter()
+            .map(ports::open)
+            .collect::<Result<_>>()?;
         let listeners: Vec<Listener> = specs
             .iter()
             .map(|spec| Listener::bind(&spec.socket))
@@ -142,13 +153,26 @@ impl Server {
             })?;
             nics.push(served);
         }
-        let mailboxes = nics
+        let mut ports = Vec::new();
+        for (spec, opened) in config.ports.iter().zip(opened) {
+            let switch = links.get(&spec.link);
+            ports.push(ports::Served::start(opened, &control, &switch, clock)?);
+        }
+        let members = nics
             .iter()
-            .map(|nic| (nic.spec.clone(), Arc::clone(&nic.mailbox)))
+            .map(|nic| {
+                (
+                    nic.spec.clone(),
+                    Arc::clone(&nic.mailbox),
+                    nic.watch.clone(),
+                )
+            })
             .collect();
+        let views = ports.iter().map(|port| port.view().clone()).collect();
         Ok(Server {
             nics,
-            handle: ServerHandle::new(mailboxes, control),
+            ports,
+            handle: ServerHandle::new(members, views, control),
             shutdown,
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })
@@ -166,6 +190,7 @@ impl Server {
 
     fn end(&mut self) -> Result<()> {
         self.shutdown.trigger();
+        self.ports.clear();
         let mut result = Ok(());
         for served in self.nics.drain(..) {
             let ended = joined(served.pci).and_then(|ended| ended);
@@ -203,11 +228,12 @@ fn serve_one(
     listener: Listener,
     shutdown: &Shutdown,
     clock: Clock,
-    plug: impl FnOnce(Arc<dyn Wake>) -> engine::Plug,
+    plug: impl FnOnce(Arc<dyn Wake>) -> Plug,
 ) -> Result<Served> {
     let doorbell = Arc::new(Doorbell::default());
     let waker = Arc::clone(&doorbell);
     let plug = plug(Arc::new(move || waker.ring()));
+    let watch = plug.0.watch();
     let mailbox = Arc::new(Mailbox::new(doorbell));
     let interrupts = Interrupts::new(VECTORS);
     let config = NicConfig {
@@ -243,6 +269,7 @@ fn serve_one(
         .context("vfio-user thread")?;
     Ok(Served {
         spec: spec.clone(),
+        watch,
         pci: pci_thread,
         engine: engine_thread,
         mailbox,

@@ -11,6 +11,8 @@ use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 use rocinante_wire::fault::{RuleErrors, Rules};
 
+use crate::ports::PortSpec;
+
 /// A NIC to serve: `socket=PATH[,mac=AA:BB:CC:DD:EE:FF][,link=NAME][,speed=25G]
 /// [,manager=on|off|linux]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,20 +131,36 @@ fn parse_mac(text: &str) -> Result<MacAddr, String> {
 }
 
 /// Every fault must be at a port there is.
-pub fn check_faults(specs: &[NicSpec], faults: &Rules) -> Result<(), RuleErrors> {
-    let names: Vec<String> = specs.iter().map(NicSpec::name).collect();
-    let ports: Vec<(&str, &str)> = specs
+pub fn check_faults(
+    nics: &[NicSpec],
+    ports: &[PortSpec],
+    faults: &Rules,
+) -> Result<(), RuleErrors> {
+    let names: Vec<String> = nics.iter().map(NicSpec::name).collect();
+    let of_nics = nics
         .iter()
         .zip(&names)
-        .map(|(spec, name)| (spec.link.as_str(), name.as_str()))
-        .collect();
-    faults.check_places(&ports)
+        .map(|(spec, name)| (spec.link.as_str(), name.as_str()));
+    let others = ports
+        .iter()
+        .map(|spec| (spec.link.as_str(), spec.name.as_str()));
+    let places: Vec<(&str, &str)> = of_nics.chain(others).collect();
+    faults.check_places(&places)
 }
 
-/// Sockets and MAC addresses must be different.
-pub fn check(specs: &[NicSpec]) -> Result<()> {
-    if specs.is_empty() {
+/// Sockets and MAC addresses must be different, and so must the names of ports.
+pub fn check(specs: &[NicSpec], ports: &[PortSpec]) -> Result<()> {
+    if specs.is_empty() && ports.is_empty() {
         bail!("no NIC to serve");
+    }
+    let mut names: HashSet<String> = specs.iter().map(NicSpec::name).collect();
+    for port in ports {
+        if !names.insert(port.name.clone()) {
+            bail!(
+                "port {} is there twice: name=NAME tells them apart",
+                port.name
+            );
+        }
     }
     let mut sockets = HashSet::new();
     let mut macs = HashSet::new();
@@ -197,7 +215,16 @@ mod tests {
         );
         assert!(wrong("socket=a,mac=01:00:5e:00:00:01").contains("not a unicast address"));
         assert_eq!(wrong("socket"), "'socket' is not KEY=VALUE");
-        assert!(check(&["socket=a".parse().unwrap(), "socket=a".parse().unwrap()]).is_err());
-        assert!(check(&[]).is_err());
+        let a: NicSpec = "socket=a".parse().unwrap();
+        assert!(check(&[a.clone(), a.clone()], &[]).is_err());
+        assert!(check(&[], &[]).is_err());
+        let port: PortSpec = "udp=127.0.0.1:1,remote=127.0.0.1:2".parse().unwrap();
+        let same = PortSpec {
+            name: "a".into(),
+            ..port.clone()
+        };
+        assert!(check(std::slice::from_ref(&a), std::slice::from_ref(&port)).is_ok());
+        let twice = check(&[a], &[port, same]).unwrap_err().to_string();
+        assert_eq!(twice, "port a is there twice: name=NAME tells them apart");
     }
 }

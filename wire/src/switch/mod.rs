@@ -103,6 +103,26 @@ impl<P: Payload> Port<P> {
     }
 }
 
+impl<P> Port<P> {
+    fn counters(&self) -> PortCounters {
+        let [sent, refused] = &self.sent.0;
+        let (tx_packets, tx_bytes) = sent.get();
+        let (tx_dropped_packets, tx_dropped_bytes) = refused.get();
+        let (rx_packets, rx_bytes) = self.received.0.get();
+        let (rx_dropped_packets, rx_dropped_bytes) = self.overrun.0.get();
+        PortCounters {
+            tx_packets,
+            tx_bytes,
+            tx_dropped_packets,
+            tx_dropped_bytes,
+            rx_packets,
+            rx_bytes,
+            rx_dropped_packets,
+            rx_dropped_bytes,
+        }
+    }
+}
+
 type Ports<P> = Vec<Option<Arc<Port<P>>>>;
 
 struct Shared<P> {
@@ -293,21 +313,13 @@ impl<P: Payload + Clone> PortHandle<P> {
     /// What has passed so far.
     #[must_use]
     pub fn counters(&self) -> PortCounters {
-        let [sent, refused] = &self.port.sent.0;
-        let (tx_packets, tx_bytes) = sent.get();
-        let (tx_dropped_packets, tx_dropped_bytes) = refused.get();
-        let (rx_packets, rx_bytes) = self.port.received.0.get();
-        let (rx_dropped_packets, rx_dropped_bytes) = self.port.overrun.0.get();
-        PortCounters {
-            tx_packets,
-            tx_bytes,
-            tx_dropped_packets,
-            tx_dropped_bytes,
-            rx_packets,
-            rx_bytes,
-            rx_dropped_packets,
-            rx_dropped_bytes,
-        }
+        self.port.counters()
+    }
+
+    /// Sees what passes from elsewhere, without being plugged in.
+    #[must_use]
+    pub fn watch(&self) -> PortWatch<P> {
+        PortWatch(Arc::clone(&self.port))
     }
 
     /// Takes the link up or down. While it is down nothing goes in or out; what waits can still
@@ -329,6 +341,41 @@ impl<P: Payload + Clone> PortHandle<P> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.port.name
+    }
+}
+
+/// Sees the counters of a port; clones see the same.
+pub struct PortWatch<P>(Arc<Port<P>>);
+
+impl<P> Clone for PortWatch<P> {
+    fn clone(&self) -> PortWatch<P> {
+        PortWatch(Arc::clone(&self.0))
+    }
+}
+
+impl<P> PortWatch<P> {
+    /// The name of the port.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether its link is up.
+    #[must_use]
+    pub fn link(&self) -> bool {
+        self.0.link.load(Ordering::Relaxed)
+    }
+
+    /// What has passed so far.
+    #[must_use]
+    pub fn counters(&self) -> PortCounters {
+        self.0.counters()
+    }
+}
+
+impl<P> fmt::Debug for PortWatch<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PortWatch").field(&self.0.name).finish()
     }
 }
 
