@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,8 +56,10 @@ struct Interface {
 
 struct Shared {
     on: AtomicBool,
-    /// Ended by an error.
+    /// Ended by an error, which is in `error`.
     failed: AtomicBool,
+    error: OnceLock<String>,
+    written: AtomicU64,
     /// Frames since then.
     missed: AtomicU64,
     stop: AtomicBool,
@@ -143,6 +145,8 @@ impl Capture {
         let shared = Arc::new(Shared {
             on: AtomicBool::new(true),
             failed: AtomicBool::new(false),
+            error: OnceLock::new(),
+            written: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
@@ -165,6 +169,7 @@ impl Capture {
                 let result = writer.run();
                 writer.shared.on.store(false, Ordering::Relaxed);
                 if let Err(error) = &result {
+                    let _ = writer.shared.error.set(error.to_string());
                     writer.shared.failed.store(true, Ordering::Relaxed);
                     log::error!(target: "wire::capture", "capture ends: {error}");
                 }
@@ -215,6 +220,25 @@ impl Capture {
         failed.then(|| self.shared.missed.load(Ordering::Relaxed))
     }
 
+    /// What ended the capture early, if something did.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.shared.error.get().map(String::as_str)
+    }
+
+    /// What has become of the frames up to now.
+    #[must_use]
+    pub fn stats(&self) -> CaptureStats {
+        let shared = &self.shared;
+        let dropped = |i: &Arc<Interface>| i.dropped.load(Ordering::Relaxed);
+        CaptureStats {
+            written: shared.written.load(Ordering::Relaxed),
+            dropped: shared.interfaces().iter().map(dropped).sum(),
+            unreadable: shared.unreadable.load(Ordering::Relaxed),
+            missed: shared.missed.load(Ordering::Relaxed),
+        }
+    }
+
     fn end(&mut self) -> io::Result<CaptureStats> {
         let Some(writer) = self.writer.take() else {
             return Ok(CaptureStats::default());
@@ -225,12 +249,9 @@ impl Capture {
         let written = writer
             .join()
             .map_err(|_| io::Error::other("capture thread panicked"))??;
-        let dropped = |i: &Arc<Interface>| i.dropped.load(Ordering::Relaxed);
         let stats = CaptureStats {
             written,
-            dropped: self.shared.interfaces().iter().map(dropped).sum(),
-            unreadable: self.shared.unreadable.load(Ordering::Relaxed),
-            missed: self.shared.missed.load(Ordering::Relaxed),
+            ..self.stats()
         };
         if stats.dropped > 0 {
             log::warn!(
@@ -445,6 +466,7 @@ impl<W: Sink> Writer<W> {
         };
         self.out.write_pcapng_block(block).map_err(io_error)?;
         self.written += 1;
+        self.shared.written.store(self.written, Ordering::Relaxed);
         Ok(())
     }
 

@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         ports: arguments.ports.clone(),
         capture: arguments.capture.clone(),
         faults,
+        ..ServerConfig::default()
     })?;
     println!("QEMU needs shared memory: -machine q35,memory-backend=m \\");
     println!("  -object memory-backend-memfd,id=m,size=2G,share=on -m 2G");

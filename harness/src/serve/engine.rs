@@ -13,9 +13,11 @@ use rocinante_pci::Interrupts;
 use rocinante_wire::cable::{Cable, CableEvent};
 use rocinante_wire::switch::PortHandle;
 use rocinante_wire::time::Time;
+use serde_json::json;
 
+use super::events::Events;
 use super::wake::Doorbell;
-use super::{Clock, NicSpec};
+use super::{Clock, NicSpec, notes};
 
 /// A NIC's port on the switch.
 pub type Port = PortHandle<GuestPayload>;
@@ -44,6 +46,8 @@ pub enum Request {
     Findings(SyncSender<Option<Findings>>),
     /// What the NIC holds for its driver just now.
     Inventory(SyncSender<Inventory>),
+    /// Back to power-on; the sender waits until it is.
+    Reset(SyncSender<()>),
     /// Somebody wants to look at the NIC.
     Look(Look),
 }
@@ -129,6 +133,7 @@ pub struct Engine {
     mailbox: Arc<Mailbox>,
     interrupts: Arc<Interrupts>,
     clock: Clock,
+    events: Events,
     /// A frame that the port it is for has no room for.
     held: Option<NicFrame>,
 }
@@ -142,6 +147,7 @@ impl Engine {
         mailbox: Arc<Mailbox>,
         interrupts: Arc<Interrupts>,
         clock: Clock,
+        events: Events,
     ) -> Engine {
         let mut nic = Nic::new(config);
         nic.handle(clock.now(), Input::FarEnd(spec.speed));
@@ -154,6 +160,7 @@ impl Engine {
             mailbox,
             interrupts,
             clock,
+            events,
             held: None,
         }
     }
@@ -182,6 +189,7 @@ impl Engine {
                 Request::Quiesce(input, done) => {
                     if let Input::FarEnd(speed) = input {
                         self.speed = speed;
+                        self.tell_speed(speed);
                     }
                     self.nic.handle(now, input);
                     // Who asked may have gone.
@@ -201,6 +209,13 @@ impl Engine {
                 Request::Inventory(reply) => {
                     let _ = reply.try_send(Inventory::of(&self.nic));
                 }
+                Request::Reset(done) => {
+                    // The PCI function knows nothing of this, so bus mastering stays.
+                    let bus_master = self.nic.core.bus_master;
+                    self.nic.handle(now, Input::Reset);
+                    self.nic.handle(now, Input::BusMaster(bus_master));
+                    let _ = done.try_send(());
+                }
                 Request::Look(look) => look(&self.nic),
                 Request::Findings(reply) => {
                     let _ = reply.try_send(self.nic.core.hca.findings.clone());
@@ -210,16 +225,40 @@ impl Engine {
         true
     }
 
+    fn tell_speed(&self, speed: LinkSpeed) {
+        let port = self.port.name();
+        self.events.tell(
+            "LINK_SPEED",
+            || json!({ "port": port, "speed": speed.to_string() }),
+        );
+    }
+
+    /// Passes on what the NIC noted.
+    fn tell_notes(&mut self) {
+        let wanted = self.events.wanted();
+        self.nic.core.notes.wanted = wanted;
+        if !wanted {
+            return;
+        }
+        while let Some(note) = self.nic.core.notes.poll() {
+            notes::tell(&self.events, self.port.name(), &note);
+        }
+    }
+
     /// What has happened to the cable.
     fn take_events(&mut self, now: Time) {
         while let Some(event) = self.cable.poll_event(now) {
             match event {
                 CableEvent::Carrier(up) => {
+                    let name = if up { "LINK_UP" } else { "LINK_DOWN" };
+                    self.events
+                        .tell(name, || json!({ "port": self.port.name() }));
                     self.port.set_link(up);
                     self.nic.handle(now, Input::Link(up));
                 }
                 CableEvent::Speed(speed) => {
                     let speed = speed.map_or(self.speed, at_most);
+                    self.tell_speed(speed);
                     self.nic.handle(now, Input::FarEnd(speed));
                 }
             }
@@ -273,6 +312,7 @@ impl Engine {
             }
             given += 1;
         }
+        self.tell_notes();
         while let Some(vector) = self.nic.poll_interrupt() {
             self.interrupts.fire(vector);
         }

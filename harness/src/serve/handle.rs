@@ -1,18 +1,21 @@
 //! What other threads may ask of a running server. Knows how to reach each NIC's thread, not how
 //! it is started or ended.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use log::info;
+use anyhow::{Result, bail};
 use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic};
 use rocinante_wire::cable::Control;
 use rocinante_wire::switch::{PortCounters, PortWatch};
+use serde_json::json;
 
+use super::captures::{CaptureSpec, CaptureStatus, Captures};
 use super::engine::{Mailbox, Request};
+use super::events::Events;
 use super::{ANSWER, NicSpec};
 use crate::ports::{OutsideCounters, PortSpec, PortView};
 
@@ -36,6 +39,10 @@ struct Inner {
     nics: Vec<Member>,
     ports: Vec<PortView>,
     control: Control,
+    events: Events,
+    captures: Captures,
+    started: Instant,
+    quit: (Mutex<bool>, Condvar),
 }
 
 /// A running server, for any thread; clones are the same. When the server has ended, its NICs do
@@ -44,12 +51,48 @@ struct Inner {
 pub struct ServerHandle(Arc<Inner>);
 
 impl ServerHandle {
-    pub(super) fn new(nics: Vec<Member>, ports: Vec<PortView>, control: Control) -> ServerHandle {
+    pub(super) fn new(
+        nics: Vec<Member>,
+        ports: Vec<PortView>,
+        control: Control,
+        events: Events,
+        captures: Captures,
+    ) -> ServerHandle {
         ServerHandle(Arc::new(Inner {
             nics,
             ports,
             control,
+            events,
+            captures,
+            started: Instant::now(),
+            quit: Default::default(),
         }))
+    }
+
+    /// What happens, as it happens.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// How long it has run.
+    pub fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    /// Asks whoever runs the server to end it.
+    pub fn quit(&self) {
+        let (quit, changed) = &self.0.quit;
+        *quit.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Waits until somebody has asked for the end.
+    pub fn wait_for_quit(&self) {
+        let (quit, changed) = &self.0.quit;
+        let mut quit = quit.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*quit {
+            quit = changed.wait(quit).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The NICs, as they were asked for.
@@ -125,13 +168,45 @@ impl ServerHandle {
         self.ask(n, |done| Request::Quiesce(Input::FarEnd(speed), done))
     }
 
-    /// Completes the capture, if there is one. Traffic goes on without.
-    pub fn finish_capture(&self) -> Result<()> {
-        if let Some(capture) = self.control().stop_capture() {
-            let stats = capture.finish().context("capture")?;
-            info!("{stats:?}");
-        }
+    /// Resets the `n`th NIC as its own firmware could: all is as at power-on, but the monitor, the
+    /// guest's memory and its PCI function stay as they are. `None` if there is no such NIC.
+    pub fn reset(&self, n: usize) -> Option<()> {
+        self.ask(n, Request::Reset)
+    }
+
+    /// Starts a capture, unless one runs.
+    pub fn start_capture(&self, spec: CaptureSpec) -> Result<()> {
+        let path = spec.path.display().to_string();
+        self.0.captures.start(self.control(), spec)?;
+        self.events()
+            .tell("CAPTURE_STARTED", || json!({ "path": path }));
         Ok(())
+    }
+
+    /// Completes the capture, if there is one, and tells what became of it. Traffic goes on without.
+    pub fn stop_capture(&self) -> Option<CaptureStatus> {
+        let ended = self.0.captures.stop(self.control())?;
+        self.events().tell("CAPTURE_STOPPED", || {
+            json!({
+                "path": ended.spec.path.display().to_string(),
+                "written": ended.stats.written,
+                "error": ended.error,
+            })
+        });
+        Some(ended)
+    }
+
+    /// How the capture is doing that runs, if one does.
+    pub fn capture_status(&self) -> Option<CaptureStatus> {
+        self.0.captures.status(self.control())
+    }
+
+    /// [`stop_capture`](Self::stop_capture); an error if the capture is not whole.
+    pub fn finish_capture(&self) -> Result<()> {
+        match self.stop_capture().and_then(|ended| ended.error) {
+            Some(error) => bail!("capture: {error}"),
+            None => Ok(()),
+        }
     }
 
     fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {

@@ -2,9 +2,12 @@
 //! port on the switch of its link.
 
 mod ageing;
+mod captures;
 mod engine;
+pub mod events;
 mod handle;
 mod model;
+mod notes;
 mod spec;
 mod wake;
 
@@ -19,16 +22,18 @@ use log::error;
 use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::cable::{Cable, Control};
-use rocinante_wire::capture::Capture;
 use rocinante_wire::fault::Rules;
 use rocinante_wire::switch::{Links, PortWatch, Wake};
 use rocinante_wire::time::Time;
 
 use crate::ports::{self, PortSpec};
 use ageing::Ageing;
+use captures::Captures;
+pub use captures::{CaptureRing, CaptureSpec, CaptureStatus, parse_size};
 pub use engine::Engine;
 use engine::Mailbox;
 pub(crate) use engine::Plug;
+use events::Events;
 pub use handle::{PortStatus, ServerHandle};
 use model::Model;
 pub use spec::{DEFAULT_LINK, NicSpec, check_faults};
@@ -85,6 +90,8 @@ pub struct ServerConfig {
     pub ports: Vec<PortSpec>,
     /// A pcapng file that takes every frame of every link.
     pub capture: Option<PathBuf>,
+    /// A ring of files for it instead of one.
+    pub capture_ring: Option<CaptureRing>,
     /// Faults on the links, from the beginning on.
     pub faults: Rules,
 }
@@ -136,18 +143,22 @@ impl Server {
             .collect::<Result<_, _>>()?;
         let control = Control::new();
         control.set_rules(config.faults);
+        let captures = Captures::default();
         if let Some(path) = &config.capture {
-            let capture =
-                Capture::create(path).with_context(|| format!("capture {}", path.display()))?;
-            control.start_capture(capture, false);
+            let spec = CaptureSpec {
+                ring: config.capture_ring,
+                ..CaptureSpec::new(path)
+            };
+            captures.start(&control, spec)?;
         }
+        let events = Events::default();
         let links: Links<GuestPayload> = Links::new();
         let shutdown = Shutdown::new().context("shutdown eventfd")?;
         let clock = Clock::start();
         let mut nics = Vec::new();
         for (spec, listener) in specs.iter().zip(listeners) {
             let switch = links.get(&spec.link);
-            let served = serve_one(spec, listener, &shutdown, clock, |waker| {
+            let served = serve_one(spec, listener, &shutdown, (clock, &events), |waker| {
                 let cable = Cable::new(&control, &spec.link, &spec.name(), Arc::clone(&waker));
                 (switch.add_port(&spec.name(), waker), cable)
             })?;
@@ -172,7 +183,7 @@ impl Server {
         Ok(Server {
             nics,
             ports,
-            handle: ServerHandle::new(members, views, control),
+            handle: ServerHandle::new(members, views, control, events, captures),
             shutdown,
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })
@@ -227,7 +238,7 @@ fn serve_one(
     spec: &NicSpec,
     listener: Listener,
     shutdown: &Shutdown,
-    clock: Clock,
+    (clock, events): (Clock, &Events),
     plug: impl FnOnce(Arc<dyn Wake>) -> Plug,
 ) -> Result<Served> {
     let doorbell = Arc::new(Doorbell::default());
@@ -249,8 +260,9 @@ fn serve_one(
         Arc::clone(&mailbox),
         Arc::clone(&interrupts),
         clock,
+        events.clone(),
     );
-    let model = Model::new(Arc::clone(&mailbox), clock);
+    let model = Model::new(Arc::clone(&mailbox), clock, spec.name(), events.clone());
     let mut function = Function::new(function_config(), Box::new(model), interrupts)?;
 
     let engine_thread = std::thread::Builder::new()

@@ -6,20 +6,45 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use rocinante_device::mlx5::{Input, bar};
 use rocinante_dma::MemoryMap;
 use rocinante_pci::{DeviceModel, ResetKind};
+use serde_json::json;
 
 use super::engine::{Mailbox, Request};
+use super::events::Events;
 use super::{ANSWER, Clock};
 
 /// Hands over to an engine.
 pub struct Model {
     mailbox: Arc<Mailbox>,
     clock: Clock,
+    name: String,
+    events: Events,
+    /// A monitor is there.
+    attached: bool,
 }
 
 impl Model {
     /// In front of the engine that `mailbox` leads to.
-    pub fn new(mailbox: Arc<Mailbox>, clock: Clock) -> Model {
-        Model { mailbox, clock }
+    pub fn new(mailbox: Arc<Mailbox>, clock: Clock, name: String, events: Events) -> Model {
+        Model {
+            mailbox,
+            clock,
+            name,
+            events,
+            attached: false,
+        }
+    }
+
+    /// A monitor has come, which shows in what it does first, or gone.
+    fn set_attached(&mut self, attached: bool) {
+        if self.attached != attached {
+            self.attached = attached;
+            let name = if attached {
+                "NIC_ATTACHED"
+            } else {
+                "NIC_DETACHED"
+            };
+            self.events.tell(name, || json!({ "nic": self.name }));
+        }
     }
 
     /// Asks the engine something and waits. `None`: it has ended, or hangs and is given up; from
@@ -46,6 +71,7 @@ impl Model {
 
 impl DeviceModel for Model {
     fn bar_read(&mut self, _bar: u8, offset: u64, data: &mut [u8]) {
+        self.set_attached(true);
         // The clock and the health counter need nothing of the engine.
         if bar::read_clock(self.clock.now(), offset, data) {
             return;
@@ -61,6 +87,7 @@ impl DeviceModel for Model {
     }
 
     fn bar_write(&mut self, _bar: u8, offset: u64, data: &[u8]) {
+        self.set_attached(true);
         for (chunk, at) in data.chunks(8).zip((offset..).step_by(8)) {
             let mut bytes = [0; 8];
             bytes[..chunk.len()].copy_from_slice(chunk);
@@ -73,7 +100,8 @@ impl DeviceModel for Model {
         }
     }
 
-    fn reset(&mut self, _kind: ResetKind) {
+    fn reset(&mut self, kind: ResetKind) {
+        self.set_attached(matches!(kind, ResetKind::Flr | ResetKind::Device));
         self.quiesce(Input::Reset);
     }
 
@@ -87,6 +115,10 @@ impl DeviceModel for Model {
     }
 
     fn memory_changed(&mut self, map: Arc<MemoryMap>, must_quiesce: bool) {
+        // Memory is taken away from one that goes, too.
+        if !must_quiesce {
+            self.set_attached(true);
+        }
         let input = Input::Memory(map);
         if must_quiesce {
             self.quiesce(input);

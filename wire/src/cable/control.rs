@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
-use crate::capture::{Capture, CaptureTap};
-use crate::fault::{Direction, Rules};
+use crate::capture::{Capture, CaptureStats, CaptureTap};
+use crate::fault::{Direction, Place, Rules};
 use crate::switch::Wake;
 
 /// What happened in one direction of a cable; frames that nothing was done to are not counted.
@@ -106,7 +106,7 @@ impl Shared {
 
 struct Running {
     capture: Capture,
-    both: bool,
+    place: Place,
     epoch: u64,
 }
 
@@ -185,11 +185,22 @@ impl Control {
     /// leaves it as well (`both`); what a rule touches is always shown as sent and as delivered.
     /// Returns the capture that ran before.
     pub fn start_capture(&self, capture: Capture, both: bool) -> Option<Capture> {
+        let place = Place {
+            links: Vec::new(),
+            ports: Vec::new(),
+            direction: (!both).then_some(Direction::Tx),
+        };
+        self.start_capture_at(capture, place)
+    }
+
+    /// Starts to capture at some cables: what goes in the direction of `place` and, at the same
+    /// cables, all that a rule touches. Returns the capture that ran before.
+    pub fn start_capture_at(&self, capture: Capture, place: Place) -> Option<Capture> {
         let mut running = lock(&self.0.capture);
         let epoch = self.0.captures.fetch_add(1, Ordering::Relaxed);
         let before = running.replace(Running {
             capture,
-            both,
+            place,
             epoch,
         });
         drop(running);
@@ -204,17 +215,30 @@ impl Control {
         running.map(|running| running.capture)
     }
 
+    /// What the running capture has done, and what has ended it early.
+    #[must_use]
+    pub fn capture_stats(&self) -> Option<(CaptureStats, Option<String>)> {
+        let running = lock(&self.0.capture);
+        let capture = &running.as_ref()?.capture;
+        Some((capture.stats(), capture.error().map(str::to_owned)))
+    }
+
     /// The number of the running capture.
     pub(super) fn capture_epoch(&self) -> Option<u64> {
         lock(&self.0.capture).as_ref().map(|running| running.epoch)
     }
 
-    /// A new interface of the running capture, and whether both directions are wanted.
-    pub(super) fn tap(&self, shared: &Shared) -> Option<(CaptureTap, bool)> {
+    /// A new interface of the running capture, if it is wanted, and which directions are wanted
+    /// whole.
+    pub(super) fn tap(&self, shared: &Shared) -> Option<(CaptureTap, [bool; 2])> {
         let running = lock(&self.0.capture);
-        let running = running.as_ref()?;
+        let Running { capture, place, .. } = running.as_ref()?;
+        if !place.is_at(&shared.link, &shared.port) {
+            return None;
+        }
         let name = format!("{}/{}", shared.link, shared.port);
-        Some((running.capture.tap(&name), running.both))
+        let wanted = [Direction::Tx, Direction::Rx].map(|direction| place.goes(direction));
+        Some((capture.tap(&name), wanted))
     }
 
     /// Plugs a port in or pulls it out, whatever the rules say. False if there is no such port.

@@ -285,7 +285,7 @@ impl<P: Payload + Clone> Cable<P> {
             self.capture_epoch = epoch;
             self.tap = match self.control.tap(&self.shared) {
                 None => [None, None],
-                Some((tap, both)) => [true, both].map(|all| {
+                Some((tap, wanted)) => wanted.map(|all| {
                     Some(Tap {
                         tap: tap.clone(),
                         all,

@@ -9,7 +9,7 @@ use super::*;
 use crate::MacAddr;
 use crate::buf::Buf;
 use crate::capture::Capture;
-use crate::fault::FIELDS;
+use crate::fault::{FIELDS, Place};
 use crate::frame::{Body, HeadBuf};
 use crate::opcode::Opcode;
 use crate::packet::{Aeth, Packet};
@@ -622,6 +622,31 @@ fn a_port_can_show_both_directions_without_losing_its_references() {
     world.control.stop_capture().unwrap().finish().unwrap();
     let expected = [(1, 1, String::new()), (2, 2, String::new())];
     assert_eq!(captured(&bytes.lock().unwrap()), expected);
+}
+
+#[test]
+fn a_capture_can_be_of_one_port_and_direction_and_tells_how_far_it_is() {
+    let mut world = world("");
+    let place = |port: &str| Place {
+        links: vec!["lab".to_owned()],
+        ports: vec![port.to_owned()],
+        direction: Some(Direction::Rx),
+    };
+    for (port, expected) in [("bob", vec![]), ("al*", vec![(1, 1, String::new())])] {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let clock = || Duration::from_secs(1);
+        let capture = Capture::start(Sink(Arc::clone(&bytes)), Box::new(clock)).unwrap();
+        world.control.start_capture_at(capture, place(port));
+        assert!(world.cable.receive(us(1), send(1), &()).is_some());
+        assert!(world.cable.transmit(us(1), send(2), &()).is_some());
+        let (stats, error) = world.control.capture_stats().expect("it runs");
+        assert!(stats.written <= 1 && error.is_none());
+        let capture = world.control.stop_capture().unwrap();
+        assert!(world.control.capture_stats().is_none());
+        let written = expected.len() as u64;
+        assert_eq!(capture.finish().unwrap().written, written, "{port}");
+        assert_eq!(captured(&bytes.lock().unwrap()), expected, "{port}");
+    }
 }
 
 /// Rules of all kinds, from numbers.
