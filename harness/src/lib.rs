@@ -2,6 +2,7 @@
 //! scenarios and prints reports.
 
 pub mod cli;
+pub mod control;
 pub mod driver;
 pub mod lab;
 pub mod ports;

@@ -175,6 +175,16 @@ impl Control {
         self.changed();
     }
 
+    /// Takes one entry out of force; the others stay as they are, with all that they have counted.
+    /// What it holds still arrives when it was to. False if there is none of that name.
+    pub fn clear_rule(&self, name: &str) -> bool {
+        let found = self.rules().clear(name);
+        if found {
+            self.changed();
+        }
+        found
+    }
+
     /// The rules in force, with their counters.
     #[must_use]
     pub fn rules(&self) -> Arc<Rules> {

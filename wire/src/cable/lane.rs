@@ -147,6 +147,19 @@ impl<P: Payload + Clone> Lane<P> {
             .any(|rule| rule.pattern.is_relative() || matches!(rule.action, Action::Forge { .. }));
     }
 
+    /// Forgets what is no longer in force. The rest stays as it is.
+    pub(super) fn drop_cleared(&mut self, rules: &Rules) {
+        let stays = |name: Option<&String>| name.is_some_and(|name| !rules.is_cleared(name));
+        self.active
+            .retain(|active| stays(rules.rules.get(active.rule).map(|rule| &rule.name)));
+        self.errors
+            .retain(|source| stays(rules.links.get(source.link).map(|link| &link.name)));
+        let shape = self.shape.and_then(|shape| rules.shapes.get(shape));
+        if !stays(shape.map(|shape| &shape.name)) {
+            self.shape = None;
+        }
+    }
+
     /// Opens and closes the time windows of bit errors.
     pub(super) fn set_bit_errors(&mut self, is_on: impl Fn(usize) -> bool) {
         for source in &mut self.errors {

@@ -280,6 +280,8 @@ impl<P: Payload + Clone> Cable<P> {
                 .configure(&rules, &self.shared.link, &self.shared.port);
             self.rules = rules;
         }
+        self.tx.drop_cleared(&self.rules);
+        self.rx.drop_cleared(&self.rules);
         let epoch = self.control.capture_epoch();
         if epoch != self.capture_epoch {
             self.capture_epoch = epoch;
@@ -326,6 +328,7 @@ impl<P: Payload + Clone> Cable<P> {
         let rules = Arc::clone(&self.rules);
         let here = |fault: &&crate::fault::LinkFault| {
             fault.place.is_at(&self.shared.link, &self.shared.port)
+                && !rules.is_cleared(&fault.name)
         };
         for fault in rules.links.iter().filter(here) {
             let (there, next) = fault.schedule.at(elapsed);

@@ -625,6 +625,33 @@ fn a_port_can_show_both_directions_without_losing_its_references() {
 }
 
 #[test]
+fn one_entry_goes_and_the_others_stay_as_they_are() {
+    let mut world = world(
+        "[[rule]]\nname = \"first\"\nmatch = { bth.psn = 1 }\naction = \"drop\"\n\
+         [[rule]]\nname = \"third\"\nnth = 3\nper = \"port\"\naction = \"drop\"\n\
+         [[link]]\nname = \"hole\"\nfault = \"blackhole\"\ndirection = \"rx\"\n\
+         [[shape]]\nname = \"slow\"\nlatency = \"1ms\"\ndirection = \"tx\"\n",
+    );
+    assert!(world.cable.transmit(us(1), send(1), &()).is_none());
+    assert!(world.cable.transmit(us(1), send(2), &()).is_none());
+    assert!(world.cable.receive(us(1), send(3), &()).is_none());
+    assert!(!world.control.clear_rule("nobody"));
+    assert!(world.control.clear_rule("first") && world.control.clear_rule("hole"));
+    assert!(!world.control.clear_rule("first"), "it is gone");
+    assert!(world.cable.receive(us(2), send(3), &()).is_some());
+    // One is on its way since before, and is not overtaken; what follows is the second match of the
+    // rule that is left, and the third.
+    assert!(world.control.clear_rule("slow"));
+    assert_eq!(world.cable.poll_timeout(), Some(Time::ZERO));
+    let _ = world.cable.poll_transmit(us(2));
+    assert_eq!(world.cable.poll_timeout(), Some(us(1001)));
+    assert_eq!(world.run([1, 4]), [(1001, 2), (1001, 1)]);
+    let rules = world.control.rules();
+    assert!(rules.is_cleared("slow") && !rules.is_cleared("third"));
+    assert_eq!(rules.counters()[1].hits, 1);
+}
+
+#[test]
 fn a_capture_can_be_of_one_port_and_direction_and_tells_how_far_it_is() {
     let mut world = world("");
     let place = |port: &str| Place {

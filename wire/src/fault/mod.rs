@@ -31,8 +31,9 @@ pub(crate) use forge::forge;
 pub(crate) use parse::hash;
 pub(crate) use view::{DEEP, FlowKey, View};
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::time::Time;
 
@@ -44,6 +45,8 @@ pub struct Rules {
     pub(crate) shapes: Vec<Shape>,
     /// When the first cable took them up.
     pub(crate) loaded: OnceLock<Time>,
+    /// Names of entries that are no longer in force. Looked at only when something changes.
+    cleared: Mutex<BTreeSet<String>>,
 }
 
 impl Rules {
@@ -69,6 +72,26 @@ impl Rules {
     #[must_use]
     pub fn counters(&self) -> Vec<RuleCounters> {
         self.rules.iter().map(Rule::counters).collect()
+    }
+
+    /// Takes an entry out of force; false if there is none of that name. Cables have to be told,
+    /// see [`Control::clear_rule`](crate::cable::Control::clear_rule).
+    pub(crate) fn clear(&self, name: &str) -> bool {
+        let rules = self.rules.iter().map(|rule| &rule.name);
+        let links = self.links.iter().map(|link| &link.name);
+        let shapes = self.shapes.iter().map(|shape| &shape.name);
+        let mut names = rules.chain(links).chain(shapes);
+        names.any(|other| other == name) && self.cleared().insert(name.to_owned())
+    }
+
+    /// Whether an entry was taken out of force.
+    #[must_use]
+    pub fn is_cleared(&self, name: &str) -> bool {
+        self.cleared().contains(name)
+    }
+
+    fn cleared(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that every entry stands at one of these ports at least, given as link and port.
