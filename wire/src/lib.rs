@@ -20,6 +20,7 @@ pub mod sim;
 pub mod switch;
 pub mod time;
 pub mod transport;
+pub mod vxlan;
 
 #[cfg(test)]
 mod vectors;

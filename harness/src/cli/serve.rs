@@ -22,8 +22,9 @@ pub struct Arguments {
     #[arg(long = "nic", value_name = "SPEC", required_unless_present = "ports")]
     nics: Vec<NicSpec>,
 
-    /// A port that leaves the process, with [,link=NAME][,name=NAME]; may be repeated:
-    /// udp=ADDR:PORT,remote=ADDR:PORT (a frame in each datagram)
+    /// A port that leaves the process; may be repeated: tap=NAME, host=IFNAME,
+    /// udp=ADDR:PORT,remote=ADDR:PORT or vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N,
+    /// each with [,link=NAME][,name=NAME]
     #[arg(long = "port", value_name = "SPEC")]
     ports: Vec<PortSpec>,
 

@@ -11,8 +11,12 @@
 
 mod bell;
 mod counters;
+mod interface;
+mod offload;
+mod packet;
 mod run;
 mod spec;
+mod tap;
 mod tunnel;
 
 use std::io;
@@ -123,14 +127,20 @@ pub struct Opened {
 /// # Errors
 /// What is missing, in one line.
 pub fn open(spec: &PortSpec) -> Result<Opened> {
-    let backend: Result<Box<dyn Backend>> = match &spec.kind {
-        PortKind::Udp { local, remote } => {
-            tunnel::Tunnel::udp(*local, *remote).map(|tunnel| Box::new(tunnel) as _)
-        }
-    };
     Ok(Opened {
         spec: spec.clone(),
-        backend: backend.with_context(|| format!("port {}", spec.name))?,
+        backend: backend(&spec.kind).with_context(|| format!("port {}", spec.name))?,
+    })
+}
+
+fn backend(kind: &PortKind) -> Result<Box<dyn Backend>> {
+    Ok(match kind {
+        PortKind::Tap(name) => Box::new(tap::Tap::open(name)?),
+        PortKind::Host(name) => Box::new(packet::Packet::open(name)?),
+        PortKind::Udp { local, remote } => Box::new(tunnel::Tunnel::udp(*local, *remote)?),
+        PortKind::Vxlan { local, remote, vni } => {
+            Box::new(tunnel::Tunnel::vxlan(*local, *remote, *vni)?)
+        }
     })
 }
 

@@ -31,8 +31,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How often an outside that is gone is asked whether it is back.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// Trouble is over when there was none for so long; until then it is not told again.
-const CALM: Duration = Duration::from_secs(5);
+/// Trouble is over when there was none for so long and something came in; until then it is not told
+/// again.
+const CALM: Duration = Duration::from_secs(10);
 
 /// A frame that goes out, as bytes.
 struct Outgoing {
@@ -47,6 +48,8 @@ struct Outgoing {
 struct Episode {
     last: Time,
     lost: u64,
+    /// Something has come in since.
+    heard: bool,
 }
 
 /// A port with its surroundings.
@@ -135,7 +138,7 @@ impl Runner {
                 Err(_) => self.reopen = Some(now + REOPEN),
             }
         }
-        let calm = |trouble: &Episode| now.since(trouble.last) >= CALM;
+        let calm = |trouble: &Episode| trouble.heard && now.since(trouble.last) >= CALM;
         if self.reopen.is_none() && self.trouble.as_ref().is_some_and(calm) {
             self.tell_over();
         }
@@ -154,11 +157,16 @@ impl Runner {
         match &mut self.trouble {
             Some(known) => {
                 known.last = now;
+                known.heard = false;
                 known.lost += lost;
             }
             none => {
                 warn!(target: "port", "{name}: {trouble}; frames are lost until it works again");
-                *none = Some(Episode { last: now, lost });
+                *none = Some(Episode {
+                    last: now,
+                    lost,
+                    heard: false,
+                });
             }
         }
         if gone && self.reopen.is_none() {
@@ -210,6 +218,9 @@ impl Runner {
             Ok(Received::Frame(at)) => {
                 buf.truncate(at.end);
                 buf.advance(at.start);
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.heard = true;
+                }
                 add(&self.counts.in_packets, 1);
                 add(&self.counts.in_bytes, buf.len());
                 Some(cable.transmit(now, Frame::from_buf(buf), &()))
@@ -314,7 +325,8 @@ impl Runner {
         }
         let waiting = self.outgoing.len > 0;
         let (port, cable) = &self.plug;
-        let calm = self.trouble.as_ref().map(|trouble| trouble.last + CALM);
+        let heard = self.trouble.as_ref().filter(|trouble| trouble.heard);
+        let calm = heard.map(|trouble| trouble.last + CALM);
         let due = [
             cable.poll_timeout(),
             self.reopen,

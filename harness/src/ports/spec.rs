@@ -1,13 +1,20 @@
 //! What a user says about a port that leaves the process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use rocinante_wire::vxlan::{self, Vni};
+
+use super::interface::NAME_MAX;
 use crate::serve::DEFAULT_LINK;
 
 /// What a port leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortKind {
+    /// A TAP interface with this name: attached to, or made.
+    Tap(String),
+    /// A network interface of the host.
+    Host(String),
     /// Datagrams to and from one address, a frame in each.
     Udp {
         /// Where datagrams arrive.
@@ -15,9 +22,19 @@ pub enum PortKind {
         /// Where they go and have to come from.
         remote: SocketAddr,
     },
+    /// A VXLAN tunnel to one end point.
+    Vxlan {
+        /// Where datagrams arrive.
+        local: SocketAddr,
+        /// Where they go; they have to come from its address, from any port.
+        remote: SocketAddr,
+        /// The network.
+        vni: Vni,
+    },
 }
 
-/// A port to serve: `udp=ADDR:PORT,remote=ADDR:PORT`, each with `[,link=NAME][,name=NAME]`.
+/// A port to serve: `tap=NAME`, `host=IFNAME`, `udp=ADDR:PORT,remote=ADDR:PORT` or
+/// `vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N`, each with `[,link=NAME][,name=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
     /// What it leads to.
@@ -29,7 +46,7 @@ pub struct PortSpec {
 }
 
 /// The keys, for those who mistake one.
-const KEYS: &str = "udp, remote, link, name";
+const KEYS: &str = "tap, host, udp, vxlan, remote, vni, link, name";
 
 /// What was given, by key.
 #[derive(Default)]
@@ -72,8 +89,23 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("'{text}' is not ADDRESS:PORT"))
 }
 
-fn pair(local: &str, remote: &str) -> Result<(SocketAddr, SocketAddr), String> {
-    let (local, remote) = (address(local)?, address(remote)?);
+/// An address that may leave out the port.
+fn end_point(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(SocketAddr::new(address, vxlan::PORT)),
+        Err(_) => address(text),
+    }
+}
+
+fn interface(name: &str) -> Result<String, String> {
+    let odd = |c: char| c == '/' || c == '%' || c.is_whitespace();
+    if name.len() > NAME_MAX || name.contains(odd) {
+        return Err(format!("'{name}' is not the name of an interface"));
+    }
+    Ok(name.to_owned())
+}
+
+fn pair(local: SocketAddr, remote: SocketAddr) -> Result<(SocketAddr, SocketAddr), String> {
     if local.is_ipv4() != remote.is_ipv4() {
         return Err(format!("{local} and {remote} are of different families"));
     }
@@ -87,11 +119,22 @@ impl FromStr for PortSpec {
         let mut given = Given::parse(text)?;
         let link = given.take("link");
         let name = given.take("name");
-        let (kind, usual) = if let Some(local) = given.take("udp") {
-            let (local, remote) = pair(local, given.need("remote", "udp")?)?;
+        let (kind, usual) = if let Some(name) = given.take("tap") {
+            (PortKind::Tap(interface(name)?), name.to_owned())
+        } else if let Some(name) = given.take("host") {
+            (PortKind::Host(interface(name)?), name.to_owned())
+        } else if let Some(local) = given.take("udp") {
+            let remote = given.need("remote", "udp")?;
+            let (local, remote) = pair(address(local)?, address(remote)?)?;
             (PortKind::Udp { local, remote }, "udp".to_owned())
+        } else if let Some(local) = given.take("vxlan") {
+            let remote = given.need("remote", "vxlan")?;
+            let (local, remote) = pair(end_point(local)?, end_point(remote)?)?;
+            let vni: Vni = given.need("vni", "vxlan")?.parse()?;
+            let name = format!("vxlan{vni}");
+            (PortKind::Vxlan { local, remote, vni }, name)
         } else {
-            return Err("none of udp= is given".to_owned());
+            return Err("none of tap=, host=, udp= and vxlan= is given".to_owned());
         };
         if let Some((key, _)) = given.0.first() {
             return Err(format!("{key}= is of no use here"));
@@ -121,6 +164,18 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!((&*named.link, &*named.name), ("blue", "west"));
+        let tap: PortSpec = "tap=tap0".parse().unwrap();
+        assert_eq!(tap.kind, PortKind::Tap("tap0".into()));
+        let host: PortSpec = "host=eth0,name=uplink".parse().unwrap();
+        assert_eq!(host.kind, PortKind::Host("eth0".into()));
+        assert_eq!((&*tap.name, &*host.name), ("tap0", "uplink"));
+        let vxlan: PortSpec = "vxlan=0.0.0.0,remote=10.0.0.2,vni=42".parse().unwrap();
+        let kind = PortKind::Vxlan {
+            local: "0.0.0.0:4789".parse().unwrap(),
+            remote: "10.0.0.2:4789".parse().unwrap(),
+            vni: Vni::new(42).unwrap(),
+        };
+        assert_eq!((vxlan.kind, &*vxlan.name), (kind, "vxlan42"));
     }
 
     #[test]
@@ -135,6 +190,12 @@ mod tests {
         );
         assert!(wrong("colour=red").starts_with("unknown key 'colour' ("));
         assert!(wrong("link=a").starts_with("none of "));
+        assert_eq!(wrong("tap=t,host=e"), "host= is of no use here");
+        assert_eq!(wrong("tap=t,vni=1"), "vni= is of no use here");
+        assert!(wrong("tap=much-too-long-a-name").ends_with("the name of an interface"));
+        let vxlan = "vxlan=::1,remote=::2";
+        assert_eq!(wrong(vxlan), "vxlan= needs vni=");
+        assert!(wrong(&format!("{vxlan},vni=16777216")).contains("is not a VNI"));
         let both = "udp=localhost,remote=127.0.0.1:1";
         assert_eq!(wrong(both), "'localhost' is not ADDRESS:PORT");
         let both = "udp=[::]:1,remote=127.0.0.1:1";
