@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod control;
 pub mod driver;
+pub mod faults;
 pub mod lab;
 pub mod ports;
 pub mod serve;

@@ -7,6 +7,8 @@ use arrayvec::ArrayVec;
 use rocinante_firmware_cmd::mlx5::queue::{LOG_SIZE, LOG_STRIDE};
 use rocinante_wire::time::Time;
 
+use super::fault::{Health, Timeouts, announced};
+
 /// Firmware version that the device reports: major 16 is a ConnectX-5.
 pub const FW_VERSION: (u16, u16, u16) = (16, 35, 4030);
 
@@ -35,6 +37,8 @@ mod iseg {
     pub const HEALTH_HW_ID: u64 = 0x234;
     pub const HEALTH_RFR: u64 = 0x238;
     pub const HEALTH_SYNDROME: u64 = 0x23c;
+    pub const CMD_EXEC_TO: u64 = 0xff8;
+    pub const CMD_Q_INIT_TO: u64 = 0xffc;
     pub const TIMER_HIGH: u64 = 0x1000;
     pub const TIMER_LOW: u64 = 0x1004;
     pub const HEALTH_COUNTER: u64 = 0x1010;
@@ -91,6 +95,50 @@ pub enum Action {
     Send(u32),
 }
 
+/// What is wrong with the registers because somebody wants it to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BarFaults {
+    /// In the health buffer.
+    pub health: Option<Health>,
+    /// Still initializing.
+    pub initializing: bool,
+    /// What the health counter reads for ever.
+    counter: Option<u32>,
+    /// Announced timeouts, 0 for none.
+    exec_timeout: u32,
+    init_timeout: u32,
+}
+
+/// Timeouts of a driver to which none are announced, in milliseconds.
+const EXEC_TIMEOUT: u32 = 60_000;
+const INIT_TIMEOUT: u32 = 2000;
+
+impl BarFaults {
+    /// Whether commands are not looked at.
+    pub fn dead(&self) -> bool {
+        self.health.is_some_and(|health| health.dead)
+    }
+
+    /// Stops the health counter at what it reads, or lets it go on.
+    pub fn stop_counter(&mut self, now: Time, stopped: bool) {
+        self.counter = stopped.then(|| self.counter.unwrap_or(health_counter(now)));
+    }
+
+    /// Announces timeouts; drivers take either both of the segment's or neither.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        if *timeouts != Timeouts::default() {
+            self.exec_timeout = timeouts.command.map_or(EXEC_TIMEOUT, announced);
+            self.init_timeout = timeouts.init.map_or(INIT_TIMEOUT, announced);
+        }
+    }
+}
+
+/// Ten times a second: drivers look every two seconds and after a reset want two different values, neither 0
+/// nor all ones, within five.
+fn health_counter(now: Time) -> u32 {
+    (now.0 / 100_000_000) as u32 % 0x00ff_ffff + 1
+}
+
 /// State of the registers.
 #[derive(Debug)]
 pub struct Bar {
@@ -99,6 +147,8 @@ pub struct Bar {
     nic_interface: u8,
     /// Health syndrome, 0 is healthy; not zero asks the driver for a reset.
     pub health_syndrome: u8,
+    /// What is wrong on purpose.
+    pub faults: BarFaults,
     /// First halves of doorbells from guests that store 32 bits at a time.
     halves: ArrayVec<(u64, u32), 32>,
 }
@@ -111,6 +161,7 @@ impl Bar {
             queue_low: 0,
             nic_interface: nic_interface::FULL,
             health_syndrome: 0,
+            faults: BarFaults::default(),
             halves: ArrayVec::new(),
         }
     }
@@ -134,6 +185,14 @@ impl Bar {
         }
     }
 
+    fn health(&self) -> Health {
+        self.faults.health.unwrap_or(Health {
+            syndrome: self.health_syndrome,
+            rfr: self.health_syndrome != 0,
+            ..Health::default()
+        })
+    }
+
     fn word(&self, now: Time, offset: u64) -> u32 {
         let (major, minor, subminor) = FW_VERSION;
         match offset {
@@ -146,19 +205,26 @@ impl Bar {
                     | u32::from(LOG_SIZE) << 4
                     | u32::from(LOG_STRIDE)
             }
-            // Never initializing; software reset supported; interface modes 0 to 2 offered.
-            iseg::INITIALIZING => 1 << 30 | 0b111 << 24,
+            // Not initializing; software reset supported; interface modes 0 to 2 offered.
+            iseg::INITIALIZING => u32::from(self.faults.initializing) << 31 | 1 << 30 | 0b111 << 24,
             iseg::HEALTH_FW_VERSION => {
                 u32::from(major) << 24 | u32::from(minor) << 16 | u32::from(subminor)
             }
             iseg::HEALTH_HW_ID => 0x20d,
-            iseg::HEALTH_RFR => u32::from(self.health_syndrome != 0) << 31,
-            iseg::HEALTH_SYNDROME => u32::from(self.health_syndrome) << 16,
+            iseg::HEALTH_RFR => {
+                let health = self.health();
+                let severity = health.severity.map_or(0, |level| 8 | u32::from(level & 7));
+                u32::from(health.rfr) << 31 | severity << 24
+            }
+            iseg::HEALTH_SYNDROME => {
+                let health = self.health();
+                u32::from(health.syndrome) << 16 | u32::from(health.ext_syndrome)
+            }
+            iseg::CMD_EXEC_TO => self.faults.exec_timeout,
+            iseg::CMD_Q_INIT_TO => self.faults.init_timeout,
             iseg::TIMER_HIGH => (now.0 >> 32) as u32,
             iseg::TIMER_LOW => now.0 as u32,
-            // Ten times a second: drivers look every two seconds and after a reset want two
-            // different values, neither 0 nor all ones, within five.
-            iseg::HEALTH_COUNTER => (now.0 / 100_000_000) as u32 % 0x00ff_ffff + 1,
+            iseg::HEALTH_COUNTER => self.faults.counter.unwrap_or(health_counter(now)),
             _ => 0,
         }
     }

@@ -14,6 +14,7 @@ use zerocopy::byteorder::big_endian::U64;
 use super::buffer::QueueBuffer;
 use super::cqe::{Cqe, CqeOpcode};
 use super::eq::{Eqe, Eqs};
+use super::fault::{CompletionFaults, Verdict};
 use super::table::Table;
 use super::timer::{TimerKey, Timers};
 
@@ -178,6 +179,8 @@ impl Cq {
 pub struct Cqs {
     /// By CQ number.
     pub table: Table<Cq>,
+    /// What is to go wrong.
+    pub(super) faults: Option<Box<CompletionFaults>>,
 }
 
 impl Cqs {
@@ -196,7 +199,15 @@ impl Cqs {
             debug!(target: "mlx5::cq", "no CQ {cqn:#x} for a completion");
             return Ok(());
         };
-        if !cq.overrun_ignore && (cq.overrun || !cq.has_room(mem)) {
+        let mut verdict = Verdict::Write;
+        if let Some(faults) = &mut self.faults {
+            verdict = faults.take(now, cqn, &mut cqe);
+            if verdict == Verdict::Drop {
+                return Ok(());
+            }
+        }
+        let full = !cq.overrun_ignore && (cq.overrun || !cq.has_room(mem));
+        if full || verdict == Verdict::Overrun {
             if !cq.overrun {
                 cq.overrun = true;
                 warn!(target: "mlx5::cq", "CQ {cqn:#x} overrun");
@@ -209,6 +220,9 @@ impl Cqs {
         }
         let solicited = cqe.is_solicited();
         cq.write(mem, &mut cqe);
+        if verdict == Verdict::Twice {
+            cq.write(mem, &mut cqe);
+        }
         if solicited {
             cq.solicited = cq.producer;
         }
@@ -217,6 +231,13 @@ impl Cqs {
             report(cq, mem, eqs, timers, now, cqn);
         }
         Ok(())
+    }
+
+    /// The CQ counts as run over.
+    pub fn set_overrun(&mut self, cqn: u32) {
+        if let Some(cq) = self.table.get_mut(cqn) {
+            cq.overrun = true;
+        }
     }
 
     /// CQ doorbell (UAR offset 0x20): arms for completions after the consumer index given.

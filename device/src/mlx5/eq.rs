@@ -11,6 +11,7 @@ use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::buffer::QueueBuffer;
+use super::fault::EventFaults;
 use super::table::Table;
 
 /// Event types, EQE byte 1 (`mlx5_event`).
@@ -35,6 +36,7 @@ pub enum EventType {
     SrqLastWqe = 0x13,
     SrqLimit = 0x14,
     PortModule = 0x16,
+    TemperatureWarning = 0x17,
 }
 
 /// Event queue entry, 64 bytes (`struct mlx5_eqe`).
@@ -56,9 +58,14 @@ pub struct Eqe {
 impl Eqe {
     /// An entry without data.
     pub fn new(event_type: EventType, sub_type: u8) -> Eqe {
+        Eqe::of_type(event_type as u8, sub_type)
+    }
+
+    /// An entry without data of any type.
+    pub fn of_type(event_type: u8, sub_type: u8) -> Eqe {
         Eqe {
             reserved0: 0,
-            event_type: event_type as u8,
+            event_type,
             reserved1: 0,
             sub_type,
             reserved2: [0; 28],
@@ -67,6 +74,16 @@ impl Eqe {
             signature: 0,
             owner: 0,
         }
+    }
+
+    /// Its type.
+    pub fn event_type(&self) -> u8 {
+        self.event_type
+    }
+
+    /// Its sub-type.
+    pub fn sub_type(&self) -> u8 {
+        self.sub_type
     }
 
     /// Puts a big-endian word at byte `offset` of the entry, which lies in the data (0x20..0x3c).
@@ -109,9 +126,16 @@ impl Eqe {
         Eqe::new(EventType::NicVportChange, 0)
     }
 
-    /// Module 0 is plugged and enabled (status 1): module in byte 0x21, status in byte 0x23.
+    /// Module 0 is plugged and enabled.
     pub fn module_plugged() -> Eqe {
-        Eqe::new(EventType::PortModule, 0).with_word(0x20, 1)
+        Eqe::module(1, 0)
+    }
+
+    /// Module 0 says this: module in byte 0x21, status in byte 0x23, error type in byte 0x25.
+    pub fn module(status: u8, error: u8) -> Eqe {
+        Eqe::new(EventType::PortModule, 0)
+            .with_word(0x20, u32::from(status))
+            .with_word(0x24, u32::from(error) << 16)
     }
 
     /// Event of a QP, SQ or RQ: resource type in byte 0x34 (0 QP, 1 RQ, 2 SQ), number at 0x38.
@@ -232,11 +256,25 @@ pub struct Eqs {
     pub overrun: bool,
     /// Set by force teardown: no event leaves any more.
     pub silenced: bool,
+    /// What is to go wrong.
+    pub(super) faults: Option<Box<EventFaults>>,
 }
 
 impl Eqs {
     /// Posts to the EQ with this number; no such EQ drops the event.
     pub fn post(&mut self, mem: &MemoryMap, eqn: u32, eqe: Eqe) {
+        if let Some(faults) = &mut self.faults
+            && !self.silenced
+            && self.table.contains(eqn)
+            && !faults.event(eqn, &eqe)
+        {
+            return;
+        }
+        self.deliver(mem, eqn, eqe);
+    }
+
+    /// As [`post`](Self::post), and nothing goes wrong.
+    pub(super) fn deliver(&mut self, mem: &MemoryMap, eqn: u32, eqe: Eqe) {
         if self.silenced {
             return;
         }
@@ -310,7 +348,11 @@ impl Eqs {
             && eq.outstanding() != 0
         {
             eq.armed = false;
-            self.interrupts.push_back(eq.vector);
+            let vector = eq.vector;
+            let faults = self.faults.as_mut();
+            if faults.is_none_or(|faults| faults.interrupt(vector)) {
+                self.interrupts.push_back(vector);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 use rocinante_firmware_cmd::mlx5::caps::HcaCaps;
 use rocinante_firmware_cmd::mlx5::opcode::Opcode;
 
+use super::fault::{Override, Timeouts};
 use super::leak::Findings;
 use super::pages::Pages;
 
@@ -20,6 +21,17 @@ pub enum State {
     Initialized,
     /// After a force or fast teardown: nothing but a reset helps.
     Stopped,
+}
+
+/// What firmware says that is not so because somebody wants it.
+#[derive(Clone, Debug, Default)]
+pub struct HcaFaults {
+    /// Capabilities.
+    pub overrides: Vec<Override>,
+    /// Timeouts of register DTOR.
+    pub timeouts: Timeouts,
+    /// Pages that are not given back.
+    pub keep_pages: Option<u32>,
 }
 
 /// The HCA.
@@ -39,6 +51,8 @@ pub struct Hca {
     pub refused_commands: u32,
     /// What SET_DRIVER_VERSION said.
     pub driver_version: Option<String>,
+    /// What is wrong on purpose.
+    pub faults: HcaFaults,
 }
 
 impl Hca {
@@ -54,6 +68,7 @@ impl Hca {
             findings: None,
             refused_commands: 0,
             driver_version: None,
+            faults: HcaFaults::default(),
         }
     }
 

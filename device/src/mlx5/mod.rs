@@ -14,6 +14,7 @@ pub mod cqe;
 pub mod crspace;
 pub mod eq;
 pub mod eth;
+pub mod fault;
 pub mod hca;
 pub mod inspect;
 pub mod leak;

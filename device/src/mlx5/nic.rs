@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::{debug, info, trace, warn};
 use rocinante_dma::MemoryMap;
 use rocinante_firmware_cmd::mlx5::log::{Hex, Line};
-use rocinante_firmware_cmd::mlx5::queue::{CommandQueue, FetchError, Request, SLOTS};
+use rocinante_firmware_cmd::mlx5::queue::{CommandQueue, FetchError, Request, SLOTS, Wrong};
 use rocinante_wire::roce::RoceFrame;
 use rocinante_wire::time::Time;
 
@@ -16,6 +16,7 @@ use super::cmd;
 use super::core::{Core, NicConfig, NicFrame};
 use super::eq::{Eqe, EventType};
 use super::eth;
+use super::fault::{self, Faults, Injection, Plan};
 use super::hca;
 use super::notes::Note;
 use super::port;
@@ -49,6 +50,10 @@ pub enum Input {
     Link(bool),
     /// The far end of the cable can do speeds up to this one.
     FarEnd(port::LinkSpeed),
+    /// From now on these faults are there, and no others.
+    Faults(Plan),
+    /// This goes wrong now.
+    Inject(Injection),
     /// Only time has passed.
     Tick,
 }
@@ -74,7 +79,9 @@ pub struct Nic {
     pub qps: Table<Qp>,
     /// The QP that packets to QP 1 are for.
     pub gsi: Option<u32>,
-    bar: Bar,
+    /// What is to go wrong.
+    pub(super) faults: Option<Box<Faults>>,
+    pub(super) bar: Bar,
     queue: Option<CommandQueue>,
     /// Queue pairs that may have something to send, round robin.
     ready: VecDeque<u32>,
@@ -90,6 +97,7 @@ impl Nic {
             core: Core::new(config),
             qps: Table::default(),
             gsi: None,
+            faults: None,
             bar: Bar::new(),
             queue: None,
             ready: VecDeque::new(),
@@ -100,8 +108,10 @@ impl Nic {
 
     /// Takes an input that happened at `now`.
     pub fn handle(&mut self, now: Time, input: Input) {
-        self.core.now = now;
+        self.set_now(now);
         match input {
+            // Nobody is there.
+            Input::BarWrite { .. } if self.gone() => {}
             Input::BarWrite { offset, data, len } => {
                 let data = data.get(..usize::from(len)).unwrap_or(&data);
                 if let Some(action) = self.bar.write(offset, data) {
@@ -109,31 +119,58 @@ impl Nic {
                 }
             }
             Input::Memory(map) => self.core.mem = map,
-            Input::BusMaster(enabled) => self.core.bus_master = enabled,
+            Input::BusMaster(enabled) => {
+                let faults = self.faults.as_mut();
+                if faults.is_none_or(|faults| faults.bus_master(enabled)) {
+                    self.core.bus_master = enabled;
+                }
+            }
             Input::Reset => self.power_on_reset(),
             Input::Frame(frame) => self.frame(&frame),
             Input::Link(up) => port::set_physical(&mut self.core, up),
             Input::FarEnd(speed) => port::set_partner(&mut self.core, speed),
+            Input::Faults(plan) => fault::load(self, &plan),
+            Input::Inject(injection) => fault::inject(self, injection),
             Input::Tick => {}
         }
         self.run_timers(now);
     }
 
+    fn set_now(&mut self, now: Time) {
+        self.core.now = now;
+        if let Some(faults) = &mut self.core.eqs.faults {
+            faults.now = now;
+        }
+    }
+
+    fn gone(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.gone())
+    }
+
+    /// Whether there are faults that may change what loads read.
+    pub fn has_faults(&self) -> bool {
+        self.faults.is_some()
+    }
+
     /// Takes a frame from the wire, as [`Input::Frame`] does, without moving it.
     pub fn receive(&mut self, now: Time, frame: &NicFrame) {
-        self.core.now = now;
+        self.set_now(now);
         self.frame(frame);
         self.run_timers(now);
     }
 
     /// A load from BAR0.
     pub fn bar_read(&self, now: Time, offset: u64, out: &mut [u8]) {
-        self.bar.read(now, offset, out);
+        if self.gone() {
+            out.fill(0xff);
+        } else {
+            self.bar.read(now, offset, out);
+        }
     }
 
     /// The next frame for the wire. Call until `None`, then see [`poll_timeout`](Self::poll_timeout).
     pub fn poll_transmit(&mut self, now: Time) -> Option<NicFrame> {
-        self.core.now = now;
+        self.set_now(now);
         if !self.core.bus_master {
             return None;
         }
@@ -172,7 +209,15 @@ impl Nic {
         if self.core.bus_master && !idle {
             return Some(Time::ZERO);
         }
-        self.core.timers.next()
+        let next = self.core.timers.next();
+        match &self.faults {
+            None => next,
+            Some(faults) => {
+                let late = self.core.eqs.faults.as_ref();
+                let others = [faults.next(), late.and_then(|late| late.next())];
+                others.into_iter().chain([next]).flatten().min()
+            }
+        }
     }
 
     /// The health syndrome; 0 is healthy.
@@ -242,21 +287,27 @@ impl Nic {
 
     fn power_on_reset(&mut self) {
         self.reset_objects();
+        let faults = self.bar.faults;
         self.bar = Bar::new();
+        self.bar.faults = faults;
         self.core.bus_master = false;
+        fault::after_reset(self, true);
     }
 
     /// Back to before ENABLE_HCA, whatever the driver left.
-    fn reset_objects(&mut self) {
+    pub(super) fn reset_objects(&mut self) {
         let qps = std::mem::take(&mut self.qps);
         self.core.reset(qps.len());
         self.gsi = None;
         self.ready.clear();
         self.queue = None;
+        if self.faults.is_some() {
+            fault::forget_objects(self);
+        }
     }
 
     fn run_commands(&mut self, mask: u32) {
-        if !self.core.bus_master {
+        if !self.core.bus_master || self.bar.faults.dead() {
             return;
         }
         // The page slot comes last in the mask and must not wait: each slot is on its own anyway.
@@ -269,8 +320,16 @@ impl Nic {
         let Some(queue) = self.queue else { return };
         let mut input = std::mem::take(&mut self.command_input);
         let had_events = self.core.eqs.subscriber(EventType::Command).is_some();
+        let mut answered = true;
         match queue.fetch(&self.core.mem, slot, &mut input) {
-            Ok(request) => self.execute(queue, &request, &input),
+            Ok(request) if self.faults.is_some() => {
+                answered = fault::execute(self, queue, &request, &input);
+            }
+            Ok(request) => {
+                let output = self.perform(&request, &input);
+                self.answer(queue, &request, &output, None);
+                self.keep_output(output);
+            }
             Err(FetchError::Malformed { slot, status }) => {
                 warn!(target: "mlx5::cmd", "{}: command slot {slot}: {status:?}", self.core.config.name);
                 if let Err(error) = queue.reject(&self.core.mem, slot, status) {
@@ -295,12 +354,13 @@ impl Nic {
         }
         self.command_input = input;
         // The command that makes or removes the command EQ is polled for.
-        if had_events && self.core.eqs.subscriber(EventType::Command).is_some() {
+        if answered && had_events && self.core.eqs.subscriber(EventType::Command).is_some() {
             self.core.event(Eqe::command(1 << slot));
         }
     }
 
-    fn execute(&mut self, queue: CommandQueue, request: &Request, input: &[u8]) {
+    /// Executes a command; what it has to say.
+    pub(super) fn perform(&mut self, request: &Request, input: &[u8]) -> Vec<u8> {
         let mut output = std::mem::take(&mut self.command_output);
         output.clear();
         output.resize(16, 0);
@@ -320,9 +380,32 @@ impl Nic {
         if let Some(queue) = &mut self.queue {
             queue.set_checksum(self.core.hca.caps.general().cmdif_checksum() != 0);
         }
-        if let Err(error) = queue.complete(&self.core.mem, request, &output) {
+        if self.core.cqs.faults.is_some() && fault::changes_queue_pairs(request.opcode) {
+            fault::note_queue_pairs(self);
+        }
+        output
+    }
+
+    /// Hands a command back, with what it has to say.
+    pub(super) fn answer(
+        &mut self,
+        queue: CommandQueue,
+        request: &Request,
+        output: &[u8],
+        wrong: Option<&Wrong>,
+    ) {
+        let mem = &self.core.mem;
+        let done = match wrong {
+            None => queue.complete(mem, request, output),
+            Some(wrong) => queue.complete_wrongly(mem, request, output, wrong),
+        };
+        if let Err(error) = done {
             warn!(target: "mlx5::cmd", "command slot {}: {error}", request.slot);
         }
+    }
+
+    /// Keeps a buffer for the next command's output.
+    pub(super) fn keep_output(&mut self, mut output: Vec<u8>) {
         output.shrink_to(KEPT_OUTPUT);
         self.command_output = output;
     }
@@ -472,9 +555,13 @@ impl Nic {
                     if self.bar.nic_interface() == nic_interface::SW_RESET {
                         self.bar.health_syndrome = 0;
                         self.bar.set_nic_interface(nic_interface::DISABLED);
+                        fault::after_reset(self, false);
                     }
                 }
             }
+        }
+        if self.faults.is_some() {
+            fault::run(self, now);
         }
     }
 

@@ -33,6 +33,9 @@ impl Core {
         self.hca.findings = old.hca.findings;
         self.notes = old.notes;
         self.notes.add(Note::Reset);
+        self.hca.faults = old.hca.faults;
+        self.eqs.faults = old.eqs.faults;
+        self.cqs.faults = old.cqs.faults;
         port::keep_cable(self, &old.port);
     }
 
@@ -45,6 +48,8 @@ impl Core {
         self.now = old.now;
         self.buffers = old.buffers;
         self.hca = old.hca;
+        self.eqs.faults = old.eqs.faults;
+        self.cqs.faults = old.cqs.faults;
         self.port = old.port;
         self.vport_counters = old.vport_counters;
         self.icrc_errors = old.icrc_errors;

@@ -32,11 +32,13 @@ const HEADER: usize = 8;
 const INLINE: usize = 16;
 const ENTRY: usize = 64;
 const ENTRY_OUTPUT: u64 = 0x20;
+const ENTRY_TOKEN: usize = 0x3c;
 const ENTRY_SIGNATURE: usize = 0x3d;
 const ENTRY_STATUS: usize = 0x3f;
 /// Bytes of a message within a mailbox block, which are followed by 64 bytes of control.
 const BLOCK_DATA: usize = 512;
 const BLOCK: usize = 576;
+const BLOCK_TOKEN: usize = 0x23d;
 const BLOCK_CTRL_SIGNATURE: usize = 0x23e;
 const BLOCK_SIGNATURE: usize = 0x23f;
 /// Transport type PCIe.
@@ -69,6 +71,19 @@ layout! {
         0x23c[15:8] ctrl_signature;
         0x23c[7:0] signature;
     }
+}
+
+/// What is wrong with an answer that firmware gives by mistake; see [`CommandQueue::complete_wrongly`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrong {
+    /// The delivery status is this one.
+    pub delivery: Option<DeliveryStatus>,
+    /// The token of the entry and of the output's blocks has these bits inverted.
+    pub token: u8,
+    /// The signature of the entry has these bits inverted.
+    pub signature: u8,
+    /// The entry stays owned by the device.
+    pub ownership: bool,
 }
 
 /// The command queue of one function.
@@ -296,6 +311,59 @@ impl CommandQueue {
         map.write(at + ENTRY_OUTPUT, &inline)?;
         self.hand_back(map, request.slot, request.constant ^ xor(&inline), status)?;
         Ok(status)
+    }
+
+    /// As [`complete`](Self::complete), but with mistakes.
+    ///
+    /// # Errors
+    ///
+    /// If the entry itself cannot be written any more.
+    pub fn complete_wrongly(
+        &self,
+        map: &MemoryMap,
+        request: &Request,
+        output: &[u8],
+        wrong: &Wrong,
+    ) -> Result<DeliveryStatus, DmaError> {
+        let at = self.entry_address(request.slot);
+        if wrong.token != 0 {
+            let token = request.token ^ wrong.token;
+            map.write(at + ENTRY_TOKEN as u64, &[token])?;
+        }
+        let output = &output[..output.len().min(request.output_len as usize)];
+        let (head, tail) = output.split_at(INLINE.min(output.len()));
+        let status = match self.scatter(map, request, tail) {
+            Ok(()) => DeliveryStatus::Ok,
+            Err(status) => status,
+        };
+        if wrong.token != 0 {
+            self.retoken(map, request, tail.len(), wrong.token);
+        }
+        let mut inline = [0; INLINE];
+        inline[..head.len()].copy_from_slice(head);
+        map.write(at + ENTRY_OUTPUT, &inline)?;
+        let status = wrong.delivery.unwrap_or(status);
+        if !wrong.ownership {
+            // The signature is the complement of the sum of all other bytes, of which the token is one.
+            let others = request.constant ^ xor(&inline) ^ wrong.token ^ wrong.signature;
+            self.hand_back(map, request.slot, others, status)?;
+        }
+        Ok(status)
+    }
+
+    /// Inverts bits of the token of the blocks that hold `len` bytes of output.
+    fn retoken(&self, map: &MemoryMap, request: &Request, len: usize, bits: u8) {
+        let mut pointer = request.output_mailbox;
+        for number in 0..len.div_ceil(BLOCK_DATA) as u32 {
+            let mut bytes = [0; BLOCK];
+            let block = self.block(map, pointer, request.token, number, &mut bytes);
+            let Ok(next) = block else { return };
+            let token = [request.token ^ bits];
+            if map.write(pointer + BLOCK_TOKEN as u64, &token).is_err() {
+                return;
+            }
+            pointer = next;
+        }
     }
 
     fn scatter(

@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use rocinante_wire::fault::{RuleErrors, Rules};
+use rocinante_wire::fault::RuleErrors;
 
+use crate::faults::Faults;
 use crate::ports::PortSpec;
-use crate::serve::{NicSpec, Server, ServerConfig, check_faults};
+use crate::serve::{NicSpec, Server, ServerConfig, check_all_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
 ///
@@ -32,7 +33,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
 
-    /// Faults on the links, as rules in TOML; NICs are named after their sockets (nic0.sock: nic0)
+    /// Faults of links, firmware and devices in TOML; NICs are named after their sockets (nic0.sock: nic0)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 }
@@ -41,12 +42,12 @@ pub struct Arguments {
 const BAD_RULES: u8 = 2;
 
 /// The rules of a file. `Err` is what is wrong with them.
-fn read_faults(path: &Path, arguments: &Arguments) -> Result<Result<Rules, RuleErrors>> {
+fn read_faults(path: &Path, arguments: &Arguments) -> Result<Result<Faults, RuleErrors>> {
     let source =
         std::fs::read_to_string(path).with_context(|| format!("faults {}", path.display()))?;
-    Ok(source
-        .parse::<Rules>()
-        .and_then(|rules| check_faults(&arguments.nics, &arguments.ports, &rules).map(|()| rules)))
+    Ok(source.parse::<Faults>().and_then(|faults| {
+        check_all_faults(&arguments.nics, &arguments.ports, &faults).map(|()| faults)
+    }))
 }
 
 /// Serves until told to stop.
@@ -54,9 +55,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Before anything exists that a signal should not leave behind.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals")?;
     let faults = match &arguments.faults {
-        None => Rules::default(),
+        None => Faults::default(),
         Some(path) => match read_faults(path, arguments)? {
-            Ok(rules) => rules,
+            Ok(faults) => faults,
             Err(errors) => {
                 for error in errors.0 {
                     eprintln!(

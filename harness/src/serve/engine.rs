@@ -66,6 +66,8 @@ pub struct Mailbox {
     requests: ArrayQueue<Request>,
     doorbell: Arc<Doorbell>,
     stop: AtomicBool,
+    /// No load may be answered without asking the NIC.
+    faulty: AtomicBool,
 }
 
 impl Mailbox {
@@ -75,6 +77,7 @@ impl Mailbox {
             requests: ArrayQueue::new(MAILBOX),
             doorbell,
             stop: AtomicBool::new(false),
+            faulty: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +99,11 @@ impl Mailbox {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.doorbell.ring();
+    }
+
+    /// Whether only the NIC knows what loads read.
+    pub fn faulty(&self) -> bool {
+        self.faulty.load(Ordering::Relaxed)
     }
 
     /// Whether the engine has ended or is to.
@@ -192,6 +200,8 @@ impl Engine {
                         self.tell_speed(speed);
                     }
                     self.nic.handle(now, input);
+                    let faulty = self.nic.has_faults();
+                    self.mailbox.faulty.store(faulty, Ordering::Relaxed);
                     // Who asked may have gone.
                     let _ = done.try_send(());
                 }

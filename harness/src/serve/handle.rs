@@ -17,6 +17,7 @@ use serde_json::json;
 use super::captures::{CaptureSpec, CaptureStatus, Captures};
 use super::engine::{Mailbox, Request};
 use super::events::Events;
+use super::faults::Loaded;
 use super::{ANSWER, NicSpec, spec};
 use crate::ports::{OutsideCounters, PortSpec, PortView};
 
@@ -44,6 +45,7 @@ struct Inner {
     captures: Captures,
     started: Instant,
     quit: (Mutex<bool>, Condvar),
+    loaded: Loaded,
 }
 
 /// A running server, for any thread; clones are the same. When the server has ended, its NICs do
@@ -67,6 +69,7 @@ impl ServerHandle {
             captures,
             started: Instant::now(),
             quit: Default::default(),
+            loaded: Loaded::default(),
         }))
     }
 
@@ -217,7 +220,15 @@ impl ServerHandle {
         }
     }
 
-    fn ask<T>(&self, n: usize, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
+    pub(super) fn loaded(&self) -> &Loaded {
+        &self.0.loaded
+    }
+
+    pub(super) fn ask<T>(
+        &self,
+        n: usize,
+        request: impl FnOnce(SyncSender<T>) -> Request,
+    ) -> Option<T> {
         let (reply, answer) = sync_channel(1);
         let (_, mailbox, _) = self.0.nics.get(n)?;
         let asked = mailbox.post(request(reply));

@@ -5,6 +5,7 @@ mod ageing;
 mod captures;
 mod engine;
 pub mod events;
+mod faults;
 mod handle;
 mod model;
 mod notes;
@@ -22,10 +23,10 @@ use log::error;
 use rocinante_device::mlx5::{GuestPayload, NicConfig, vsc};
 use rocinante_pci::{Function, FunctionConfig, Interrupts, Listener, Shutdown, VendorCapability};
 use rocinante_wire::cable::{Cable, Control};
-use rocinante_wire::fault::Rules;
 use rocinante_wire::switch::{Links, PortWatch, Wake};
 use rocinante_wire::time::Time;
 
+use crate::faults::Faults;
 use crate::ports::{self, PortSpec};
 use ageing::Ageing;
 use captures::Captures;
@@ -34,6 +35,7 @@ pub use engine::Engine;
 use engine::Mailbox;
 pub(crate) use engine::Plug;
 use events::Events;
+pub use faults::check_all_faults;
 pub use handle::{PortStatus, ServerHandle};
 use model::Model;
 pub use spec::{DEFAULT_LINK, NicSpec, check_faults};
@@ -93,7 +95,7 @@ pub struct ServerConfig {
     /// A ring of files for it instead of one.
     pub capture_ring: Option<CaptureRing>,
     /// Faults on the links, from the beginning on.
-    pub faults: Rules,
+    pub faults: Faults,
 }
 
 struct Served {
@@ -131,7 +133,7 @@ impl Server {
     pub fn serve(config: ServerConfig) -> Result<Server> {
         let specs = config.nics.as_slice();
         spec::check(specs, &config.ports)?;
-        check_faults(specs, &config.ports, &config.faults)?;
+        check_all_faults(specs, &config.ports, &config.faults)?;
         let opened: Vec<ports::Opened> = config
             .ports
             .iter()
@@ -142,7 +144,6 @@ impl Server {
             .map(|spec| Listener::bind(&spec.socket))
             .collect::<Result<_, _>>()?;
         let control = Control::new();
-        control.set_rules(config.faults);
         let captures = Captures::default();
         if let Some(path) = &config.capture {
             let spec = CaptureSpec {
@@ -180,10 +181,12 @@ impl Server {
             })
             .collect();
         let views = ports.iter().map(|port| port.view().clone()).collect();
+        let handle = ServerHandle::new(members, views, control, events, captures);
+        handle.set_faults(config.faults)?;
         Ok(Server {
             nics,
             ports,
-            handle: ServerHandle::new(members, views, control, events, captures),
+            handle,
             shutdown,
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
         })

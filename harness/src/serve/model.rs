@@ -73,7 +73,7 @@ impl DeviceModel for Model {
     fn bar_read(&mut self, _bar: u8, offset: u64, data: &mut [u8]) {
         self.set_attached(true);
         // The clock and the health counter need nothing of the engine.
-        if bar::read_clock(self.clock.now(), offset, data) {
+        if !self.mailbox.faulty() && bar::read_clock(self.clock.now(), offset, data) {
             return;
         }
         for (chunk, offset) in data.chunks_mut(8).zip((offset..).step_by(8)) {

@@ -35,13 +35,16 @@ impl std::error::Error for RuleErrors {}
 
 /// A mistake and the bytes of the file that it is about.
 #[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) span: Range<usize>,
-    pub(super) message: String,
+pub struct Mistake {
+    /// Where.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
 }
 
 impl Mistake {
-    pub(super) fn new(span: &Range<usize>, message: impl Into<String>) -> Mistake {
+    /// With what is wrong.
+    pub fn new(span: &Range<usize>, message: impl Into<String>) -> Mistake {
         Mistake {
             span: span.clone(),
             message: message.into(),
@@ -49,7 +52,8 @@ impl Mistake {
     }
 
     /// With the line that `source` has there.
-    pub(super) fn locate(self, source: &str) -> RuleError {
+    #[must_use]
+    pub fn locate(self, source: &str) -> RuleError {
         let mut at = self.span.start.min(source.len());
         while !source.is_char_boundary(at) {
             at -= 1;

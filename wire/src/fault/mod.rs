@@ -18,12 +18,19 @@ mod view;
 pub use error::{RuleError, RuleErrors};
 pub use field::{FIELDS, Field, Header, Kind, Source};
 pub use link::{BitErrors, LinkFault, LinkKind, Schedule};
-pub use opcodes::name as opcode_name;
+pub use opcodes::{glob, name as opcode_name};
 pub use rule::{
     Action, Answer, Damage, Direction, Place, Repair, Rule, RuleCounters, Scope, Selection, Since,
     Target,
 };
 pub use shape::Shape;
+
+/// For other languages of the same file: how its entries are read.
+pub mod reading {
+    pub use super::error::Mistake;
+    pub use super::parse::value::{Table, Value};
+    pub use super::parse::{Entry, More, SELECTION, seed, selection};
+}
 
 pub(crate) use alter::{alter, bit_error, mark_ce};
 pub(crate) use flow::Flows;
@@ -124,6 +131,16 @@ impl Rules {
         }
         errors.sort_by_key(|error| error.line);
         Err(RuleErrors(errors))
+    }
+}
+
+impl Rules {
+    /// Reads a file that has other entries too, which `more` takes.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read_with(source: &str, more: &mut dyn reading::More) -> Result<Rules, RuleErrors> {
+        parse::read_with(source, more)
     }
 }
 

@@ -95,7 +95,8 @@ pub fn name(opcode: Opcode) -> String {
 
 /// Whether `text` fits `pattern`, in which `*` stands for any and `?` for one character. Takes
 /// time proportional to the product of both lengths at most.
-pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to go on after a mismatch: behind the last star, with one byte more taken by it.

@@ -111,7 +111,8 @@ pub struct Selection {
 
 impl Selection {
     /// Whether the `n`th match is one to hit.
-    pub(crate) fn takes(&self, n: u64) -> bool {
+    #[must_use]
+    pub fn takes(&self, n: u64) -> bool {
         n > self.after
             && self.first.is_none_or(|first| n <= first)
             && n.is_multiple_of(self.every)

@@ -142,6 +142,10 @@ pub fn query_hca_cap(
     for (to, from) in out.capability_mut().iter_mut().zip(caps) {
         *to = *from;
     }
+    let said = &core.hca.faults.overrides;
+    for odd in said.iter().filter(|odd| odd.cap_type == cap_type) {
+        odd.apply(out.capability_mut());
+    }
     Ok(())
 }
 

@@ -85,6 +85,13 @@ pub fn manage_pages(
             Ok(())
         }
         2 => {
+            let kept = nic
+                .core
+                .hca
+                .faults
+                .keep_pages
+                .map_or(0, |kept| kept as usize);
+            let n = n.min(pages.owned().saturating_sub(kept));
             let taken = pages.take(n);
             debug!(target: "mlx5::page", "{} of {n} pages taken back, {} owned", taken.len(), pages.owned());
             output.resize(ManagePagesOut::SIZE + 8 * taken.len(), 0);

@@ -15,6 +15,7 @@ use rocinante_firmware_cmd::mlx5::registers::port::Pcap;
 
 use super::CmdError;
 use crate::mlx5::core::Core;
+use crate::mlx5::fault::{Timeouts, announced};
 use crate::mlx5::nic::Nic;
 use crate::mlx5::port::PortCounters;
 
@@ -170,9 +171,22 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
         }
         Register::Mtmp => module::read_mtmp(port, data),
         Register::Mcia => module::read_mcia(core, data),
-        // Announced by no capability.
-        Register::Dtor => Err(UNKNOWN),
+        // The initialization segment says whether it is there: with the timeouts that are in it.
+        Register::Dtor => read_timeouts(core, data),
     }
+}
+
+fn read_timeouts(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
+    let timeouts = &core.hca.faults.timeouts;
+    if *timeouts == Timeouts::default() {
+        return Err(UNKNOWN);
+    }
+    for (offset, time) in &timeouts.registers {
+        if let Some(word) = data.get_mut(*offset..*offset + 4) {
+            word.copy_from_slice(&announced(*time).to_be_bytes());
+        }
+    }
+    Ok(())
 }
 
 fn write(core: &mut Core, register: Register, data: &mut [u8]) -> Result<(), CmdError> {

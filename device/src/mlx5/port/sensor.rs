@@ -12,6 +12,8 @@ pub struct Sensor {
     pub event: u8,
     /// Thresholds of warnings: high, low.
     pub thresholds: (u16, u16),
+    /// The temperature that somebody wants it to be.
+    pub injected: Option<i16>,
 }
 
 impl Default for Sensor {
@@ -20,6 +22,7 @@ impl Default for Sensor {
             keeps_maximum: false,
             event: 0,
             thresholds: (105 * 8, 95 * 8),
+            injected: None,
         }
     }
 }
@@ -27,11 +30,21 @@ impl Default for Sensor {
 impl Sensor {
     /// Temperature.
     pub fn temperature(&self) -> u16 {
-        TEMPERATURE
+        self.injected.map_or(TEMPERATURE, |given| given as u16)
+    }
+
+    /// Whether it is above the threshold.
+    pub fn is_too_hot(&self) -> bool {
+        let threshold = self.thresholds.0.min(i16::MAX as u16) as i16;
+        self.injected.is_some_and(|given| given >= threshold)
     }
 
     /// Highest temperature since it was kept.
     pub fn maximum(&self) -> u16 {
-        if self.keeps_maximum { TEMPERATURE } else { 0 }
+        if self.keeps_maximum {
+            self.temperature().max(TEMPERATURE)
+        } else {
+            0
+        }
     }
 }

@@ -4,7 +4,7 @@ mod action;
 mod check;
 mod condition;
 mod link;
-mod value;
+pub mod value;
 
 use std::hash::Hasher;
 
@@ -18,8 +18,48 @@ use value::{Table, Value};
 /// Rules in a file; more are a mistake.
 const MAX_RULES: usize = 1024;
 
+/// Kinds of entries that a file may have beyond those of packets and links.
+pub trait More {
+    /// Their keys in the file, `[[key]]`.
+    fn kinds(&self) -> &[&'static str];
+
+    /// Takes an entry.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn read(&mut self, kind: &'static str, entry: &Entry<'_, '_>) -> Result<(), Mistake>;
+}
+
+/// An entry of a file: one `[[key]]`.
+pub struct Entry<'a, 't> {
+    /// Its name, unique among all entries.
+    pub name: &'t str,
+    /// The line of its name.
+    pub line: usize,
+    /// What it says.
+    pub table: &'a Table<'t>,
+}
+
+/// Nothing more.
+struct Nothing;
+
+impl More for Nothing {
+    fn kinds(&self) -> &[&'static str] {
+        &[]
+    }
+
+    fn read(&mut self, _: &'static str, _: &Entry<'_, '_>) -> Result<(), Mistake> {
+        Ok(())
+    }
+}
+
 /// Reads a file of rules.
 pub(super) fn read(source: &str) -> Result<Rules, RuleErrors> {
+    read_with(source, &mut Nothing)
+}
+
+/// Reads a file of rules and of other entries.
+pub(super) fn read_with(source: &str, more: &mut dyn More) -> Result<Rules, RuleErrors> {
     let mut mistakes = Vec::new();
     let parsed = DeTable::parse(source).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
@@ -27,7 +67,8 @@ pub(super) fn read(source: &str) -> Result<Rules, RuleErrors> {
     })?;
     let root = Table::new(parsed.get_ref(), parsed.span());
     let mut rules = Rules::default();
-    if let Err(mistake) = root.only(&["rule", "link", "shape"]) {
+    let kinds = more.kinds().to_vec();
+    if let Err(mistake) = root.only(&[&["rule", "link", "shape"], kinds.as_slice()].concat()) {
         mistakes.push(mistake);
     }
     let mut names: Vec<String> = Vec::new();
@@ -68,6 +109,16 @@ pub(super) fn read(source: &str) -> Result<Rules, RuleErrors> {
         rules.shapes.push(link::shape(table, name, source)?);
         Ok(())
     });
+    for kind in kinds {
+        each(kind, &mut |table, name| {
+            let entry = Entry {
+                name: name.text()?,
+                line: line_of(&name, source),
+                table,
+            };
+            more.read(kind, &entry)
+        });
+    }
     if mistakes.is_empty() {
         return Ok(rules);
     }
@@ -115,7 +166,10 @@ fn place(table: &Table<'_>, default: Option<Direction>) -> Result<Place, Mistake
 }
 
 /// A seed from the file, or one that depends on the name only.
-fn seed(table: &Table<'_>, name: &str) -> Result<u64, Mistake> {
+///
+/// # Errors
+/// It is no number.
+pub fn seed(table: &Table<'_>, name: &str) -> Result<u64, Mistake> {
     Ok(match table.number("seed", 0, u64::MAX)? {
         Some(seed) => seed,
         None => hash(name),
@@ -129,7 +183,24 @@ pub(crate) fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-fn selection(table: &Table<'_>) -> Result<Selection, Mistake> {
+/// The keys of a [`Selection`] but `per`.
+pub const SELECTION: [&str; 9] = [
+    "nth",
+    "every",
+    "first",
+    "after",
+    "count",
+    "probability",
+    "from",
+    "until",
+    "since",
+];
+
+/// Which of the matches are hit, all of them counted together.
+///
+/// # Errors
+/// A key that is wrong, or none that can be hit.
+pub fn selection(table: &Table<'_>) -> Result<Selection, Mistake> {
     let mut nth = Vec::new();
     if let Some(value) = table.get("nth") {
         for item in value.list() {
@@ -159,15 +230,6 @@ fn selection(table: &Table<'_>) -> Result<Selection, Mistake> {
             _ => return Err(value.wrong("'since' is \"load\" or \"match\"")),
         },
     };
-    let per = match table.get("per") {
-        None => Scope::All,
-        Some(value) => match value.text()? {
-            "all" => Scope::All,
-            "port" => Scope::Port,
-            "flow" => Scope::Flow,
-            _ => return Err(value.wrong("'per' is \"all\", \"port\" or \"flow\"")),
-        },
-    };
     let select = Selection {
         nth,
         every: table.number("every", 1, u64::MAX)?.unwrap_or(1),
@@ -178,7 +240,7 @@ fn selection(table: &Table<'_>) -> Result<Selection, Mistake> {
         from: table.duration("from")?.unwrap_or_default(),
         until: table.duration("until")?,
         since,
-        per,
+        per: Scope::All,
     };
     check::selection(&select).map_err(|message| {
         let keys = ["until", "nth", "first", "every", "after"];
@@ -189,6 +251,19 @@ fn selection(table: &Table<'_>) -> Result<Selection, Mistake> {
         )
     })?;
     Ok(select)
+}
+
+/// What is counted together.
+fn scope(table: &Table<'_>) -> Result<Scope, Mistake> {
+    Ok(match table.get("per") {
+        None => Scope::All,
+        Some(value) => match value.text()? {
+            "all" => Scope::All,
+            "port" => Scope::Port,
+            "flow" => Scope::Flow,
+            _ => return Err(value.wrong("'per' is \"all\", \"port\" or \"flow\"")),
+        },
+    })
 }
 
 fn rule(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<Rule, Mistake> {
@@ -228,7 +303,10 @@ fn rule(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<Rule, Mistak
         line: line_of(&name, source),
         place: place(table, Some(Direction::Tx))?,
         pattern,
-        select: selection(table)?,
+        select: Selection {
+            per: scope(table)?,
+            ..selection(table)?
+        },
         seed: seed(table, text)?,
         action,
         counts: Counts::default(),

@@ -1,4 +1,4 @@
-//! TOML values with the place where they stand.
+//! TOML values with the place where they stand. Other languages of the same file read theirs with it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,17 +11,20 @@ use super::super::term::parse_number;
 
 /// A value, the key that it stands under, and where.
 #[derive(Clone, Copy)]
-pub(super) struct Value<'t> {
-    pub(super) key: &'t str,
+pub struct Value<'t> {
+    /// Its key.
+    pub key: &'t str,
     item: &'t Spanned<DeValue<'t>>,
 }
 
 impl<'t> Value<'t> {
-    pub(super) fn span(&self) -> Range<usize> {
+    /// The bytes of the file where it stands.
+    pub fn span(&self) -> Range<usize> {
         self.item.span()
     }
 
-    pub(super) fn wrong(&self, message: impl Into<String>) -> Mistake {
+    /// A mistake about it.
+    pub fn wrong(&self, message: impl Into<String>) -> Mistake {
         Mistake::new(&self.span(), message)
     }
 
@@ -30,24 +33,34 @@ impl<'t> Value<'t> {
         self.wrong(format!("'{}' has to be {what}, not {is}", self.key))
     }
 
-    pub(super) fn string(&self) -> Option<&'t str> {
+    /// A string; `None` for another type.
+    pub fn string(&self) -> Option<&'t str> {
         self.item.get_ref().as_str()
     }
 
-    pub(super) fn text(&self) -> Result<&'t str, Mistake> {
+    /// A string.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn text(&self) -> Result<&'t str, Mistake> {
         self.string().ok_or_else(|| self.expected("a string"))
     }
 
-    pub(super) fn boolean(&self) -> Option<bool> {
+    /// `true` or `false`; `None` for another type.
+    pub fn boolean(&self) -> Option<bool> {
         self.item.get_ref().as_bool()
     }
 
-    pub(super) fn flag(&self) -> Result<bool, Mistake> {
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn flag(&self) -> Result<bool, Mistake> {
         self.boolean().ok_or_else(|| self.expected("true or false"))
     }
 
     /// A TOML integer, as large as fields can be; `None` for another type.
-    pub(super) fn integer(&self) -> Option<Result<u128, Mistake>> {
+    pub fn integer(&self) -> Option<Result<u128, Mistake>> {
         let integer = self.item.get_ref().as_integer()?;
         let text = integer.as_str();
         let value = u128::from_str_radix(&text.replace('_', ""), integer.radix());
@@ -55,7 +68,10 @@ impl<'t> Value<'t> {
     }
 
     /// An integer or a string with one, from `min` to `max`.
-    pub(super) fn number(&self, min: u64, max: u64) -> Result<u64, Mistake> {
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn number(&self, min: u64, max: u64) -> Result<u64, Mistake> {
         let value = match self.integer() {
             Some(value) => value?,
             None => self
@@ -75,7 +91,11 @@ impl<'t> Value<'t> {
             })
     }
 
-    pub(super) fn float(&self) -> Result<f64, Mistake> {
+    /// A number with or without fraction.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn float(&self) -> Result<f64, Mistake> {
         let value = self.item.get_ref();
         let text = match (value.as_float(), value.as_integer()) {
             (Some(float), _) => float.as_str(),
@@ -88,7 +108,10 @@ impl<'t> Value<'t> {
     }
 
     /// A string with a unit: ns, us, ms, s, min.
-    pub(super) fn duration(&self) -> Result<Duration, Mistake> {
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn duration(&self) -> Result<Duration, Mistake> {
         let wrong = || {
             self.wrong(format!(
                 "'{}' has to be a time with its unit, like \"10us\" (ns, us, ms, s, min)",
@@ -118,7 +141,7 @@ impl<'t> Value<'t> {
     }
 
     /// A value by itself is a list of one.
-    pub(super) fn list(&self) -> Vec<Value<'t>> {
+    pub fn list(&self) -> Vec<Value<'t>> {
         match self.item.get_ref().as_array() {
             Some(array) => array
                 .iter()
@@ -131,11 +154,16 @@ impl<'t> Value<'t> {
         }
     }
 
-    pub(super) fn is_table(&self) -> bool {
+    /// Whether it is a table.
+    pub fn is_table(&self) -> bool {
         self.item.get_ref().is_table()
     }
 
-    pub(super) fn table(&self) -> Result<Table<'t>, Mistake> {
+    /// A table.
+    ///
+    /// # Errors
+    /// Another type.
+    pub fn table(&self) -> Result<Table<'t>, Mistake> {
         match self.item.get_ref().as_table() {
             Some(table) => Ok(Table::new(table, self.span())),
             None => Err(self.expected("a table")),
@@ -144,13 +172,15 @@ impl<'t> Value<'t> {
 }
 
 /// A table.
-pub(super) struct Table<'t> {
+pub struct Table<'t> {
     entries: Vec<(Value<'t>, Range<usize>)>,
-    pub(super) span: Range<usize>,
+    /// The bytes of the file where it stands.
+    pub span: Range<usize>,
 }
 
 impl<'t> Table<'t> {
-    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Table<'t> {
+    /// The values of `table`, in the order of the file.
+    pub fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Table<'t> {
         let mut entries: Vec<_> = table
             .iter()
             .map(|(key, item)| {
@@ -166,7 +196,10 @@ impl<'t> Table<'t> {
     }
 
     /// An error for the first key that is not in `known`.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Mistake> {
+    ///
+    /// # Errors
+    /// That one.
+    pub fn only(&self, known: &[&str]) -> Result<(), Mistake> {
         match self
             .entries
             .iter()
@@ -180,31 +213,43 @@ impl<'t> Table<'t> {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Value<'t>> {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Value<'t>> {
         self.iter().find(|value| value.key == key)
     }
 
-    pub(super) fn need(&self, key: &str) -> Result<Value<'t>, Mistake> {
+    /// The value of a key that has to be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn need(&self, key: &str) -> Result<Value<'t>, Mistake> {
         self.get(key)
             .ok_or_else(|| Mistake::new(&self.span, format!("'{key}' is missing")))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Value<'t>> + '_ {
+    /// All values.
+    pub fn iter(&self) -> impl Iterator<Item = Value<'t>> + '_ {
         self.entries.iter().map(|(value, _)| *value)
     }
 
     /// Values with the place of their keys.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (Value<'t>, Range<usize>)> + '_ {
+    pub fn keys(&self) -> impl Iterator<Item = (Value<'t>, Range<usize>)> + '_ {
         self.entries.iter().cloned()
     }
 
     /// A duration that may be left out.
-    pub(super) fn duration(&self, key: &str) -> Result<Option<Duration>, Mistake> {
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn duration(&self, key: &str) -> Result<Option<Duration>, Mistake> {
         self.get(key).map(|value| value.duration()).transpose()
     }
 
     /// A number that may be left out.
-    pub(super) fn number(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>, Mistake> {
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn number(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>, Mistake> {
         self.get(key)
             .map(|value| value.number(min, max))
             .transpose()
