@@ -7,4 +7,5 @@ pub mod driver;
 pub mod faults;
 pub mod lab;
 pub mod ports;
+pub mod scenario;
 pub mod serve;

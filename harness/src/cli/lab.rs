@@ -61,6 +61,8 @@ enum Command {
         #[arg(long, value_name = "TEXT", default_value = "")]
         only: String,
     },
+    /// Run scenarios: files that say what is booted, what is done, and what has to come of it
+    Run(super::scenario::Arguments),
     /// Boot one guest, run a command in it, and print what it says
     Exec {
         /// vfio-user socket of a NIC that is served elsewhere; may be given several times
@@ -157,7 +159,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         cache: arguments.common.cache.clone(),
         mirror: arguments.common.mirror.clone(),
         logs: arguments.common.logs.clone(),
-        accelerator: None,
+        ..LabConfig::default()
     };
     match &arguments.command {
         Command::Prepare { shell } => prepare(&Lab::prepare(&config, &progress)?, *shell),
@@ -165,6 +167,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             freebsd_demo(&config, arguments, &progress)
         }
         Command::Demo(arguments) => demo(&Lab::prepare(&config, &progress)?, arguments, &progress),
+        Command::Run(arguments) => super::scenario::run(arguments, config, &progress),
         Command::Bench { json, only } => bench(only, json.as_deref()),
         Command::Exec {
             nic,

@@ -1,6 +1,7 @@
 //! The command line: what the words are and which part of the program they call. Nothing is done here.
 
 mod lab;
+mod scenario;
 mod serve;
 
 use std::process::ExitCode;

@@ -74,30 +74,34 @@ impl Fabric for Emulated {
     }
 
     fn leftovers(&self, guest: usize) -> Result<Vec<String>> {
-        let findings = self
-            .server
-            .findings(guest)
-            .context("the NIC has not seen its driver go")?;
-        // Who goes in a hurry leaves all to the reset that follows.
-        let left = match findings.goodbye {
-            Goodbye::Teardown | Goodbye::Disable => Inventory {
-                objects: findings.leaked_objects,
-                pages: findings.leaked_pages,
-            },
-            Goodbye::ForceTeardown | Goodbye::Reset => {
-                self.server.inventory(guest).context("the NIC has ended")?
-            }
-        };
-        let pages = (left.pages != 0).then(|| format!("{} pages", left.pages));
-        let objects = left.objects.iter();
-        Ok(objects
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .chain(pages)
-            .collect())
+        leftovers(&self.server, guest)
     }
 
     fn capture(&self) -> Result<Option<PathBuf>> {
         self.server.finish_capture()?;
         Ok(self.capture.clone())
     }
+}
+
+/// What the driver of the `nic`th NIC of `server` has left with it.
+pub(crate) fn leftovers(server: &Server, nic: usize) -> Result<Vec<String>> {
+    let findings = server
+        .findings(nic)
+        .context("the NIC has not seen its driver go")?;
+    // Who goes in a hurry leaves all to the reset that follows.
+    let left = match findings.goodbye {
+        Goodbye::Teardown | Goodbye::Disable => Inventory {
+            objects: findings.leaked_objects,
+            pages: findings.leaked_pages,
+        },
+        Goodbye::ForceTeardown | Goodbye::Reset => {
+            server.inventory(nic).context("the NIC has ended")?
+        }
+    };
+    let pages = (left.pages != 0).then(|| format!("{} pages", left.pages));
+    let objects = left.objects.iter();
+    Ok(objects
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .chain(pages)
+        .collect())
 }

@@ -25,7 +25,7 @@ use text::tail;
 
 pub use jobs::{Job, Output};
 pub use machine::GuestConfig;
-pub(super) use text::excerpt;
+pub(crate) use text::excerpt;
 
 /// The things a guest is booted with.
 pub(super) struct Parts<'a> {

@@ -21,7 +21,7 @@ use super::tree::Tree;
 const LAYOUT: &str = "2";
 
 /// Modules that guests get, with all that they depend on; folders (ending in a slash) bring all that is in them.
-const MODULES: &[&str] = &[
+pub(super) const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_console",
     "virtio_net",
@@ -75,7 +75,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// A series of Linux kernels that Debian packages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Series {
     /// 6.1, of bookworm.
     Linux6_1,
@@ -227,15 +227,36 @@ fn build(root: &Path, place: &Path, tools: &Tree) -> Result<String> {
         bail!("none of the modules wanted are in {release}");
     }
 
+    pack(&full, &chosen, &release, place, tools)?;
+    Ok(release)
+}
+
+/// Writes an archive of some of the modules in `full`, unpacked, with an index of their own.
+pub(super) fn pack(
+    full: &Path,
+    chosen: &BTreeSet<String>,
+    release: &str,
+    place: &Path,
+    tools: &Tree,
+) -> Result<()> {
     let reduced_base = place.join("scratch/reduced");
-    let reduced = reduced_base.join("lib/modules").join(&release);
-    for name in &chosen {
+    let reduced = reduced_base.join("lib/modules").join(release);
+    fs::create_dir_all(&reduced)?;
+    for name in chosen {
         let target = reduced.join(name);
         fs::create_dir_all(target.parent().context("module without folder")?)?;
-        fs::copy(full.join(name), &target)?;
+        fs::copy(full.join(name), &target)
+            .with_context(|| format!("cannot copy {}", full.join(name).display()))?;
+        // Done here once, not by each guest at each boot.
         if name.ends_with(".xz") {
-            // Done here once, not by each guest at each boot.
             run(tools.command("usr/bin/xz").arg("--decompress").arg(&target))?;
+        } else if name.ends_with(".zst") {
+            run(tools
+                .command("usr/bin/zstd")
+                .args(["--quiet", "--decompress", "--rm"])
+                .arg(&target))?;
+        } else if name.ends_with(".gz") {
+            run(tools.command_as("usr/bin/busybox", "gunzip").arg(&target))?;
         }
     }
     for name in [
@@ -243,10 +264,16 @@ fn build(root: &Path, place: &Path, tools: &Tree) -> Result<String> {
         "modules.builtin",
         "modules.builtin.modinfo",
     ] {
-        fs::copy(full.join(name), reduced.join(name))?;
+        // A kernel that was built by hand may lack them, and then depmod makes do.
+        if full.join(name).is_file() {
+            fs::copy(full.join(name), reduced.join(name))?;
+        }
     }
-    depmod(&reduced_base)?;
-
+    run(tools
+        .command_as("usr/bin/kmod", "depmod")
+        .arg("-b")
+        .arg(&reduced_base)
+        .arg(release))?;
     let mut archive = Archive::new(BufWriter::new(File::create(place.join("modules.cpio"))?));
     add_folder(
         &mut archive,
@@ -254,7 +281,7 @@ fn build(root: &Path, place: &Path, tools: &Tree) -> Result<String> {
         &format!("usr/lib/modules/{release}"),
     )?;
     archive.finish()?;
-    Ok(release)
+    Ok(())
 }
 
 fn find_image(root: &Path, release: &str) -> Result<PathBuf> {
@@ -270,7 +297,7 @@ fn find_image(root: &Path, release: &str) -> Result<PathBuf> {
 
 /// The ELF image in a bzImage, which QEMU starts by the PVH entry: an emulated processor takes seconds to unpack it. A bzImage
 /// that is packed in a way we do not know is booted as it is.
-fn unpack_image(image: &[u8], tools: &Tree) -> Result<Vec<u8>> {
+pub(super) fn unpack_image(image: &[u8], tools: &Tree) -> Result<Vec<u8>> {
     let Some(payload) = payload(image) else {
         return Ok(image.to_owned());
     };
@@ -320,7 +347,7 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
 }
 
 /// The files of `wanted` modules and folders and of all that they depend on, from the text of `modules.dep`.
-fn choose(dependencies: &str, wanted: &[&str]) -> BTreeSet<String> {
+pub(super) fn choose(dependencies: &str, wanted: &[&str]) -> BTreeSet<String> {
     let graph: BTreeMap<&str, Vec<&str>> = dependencies
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -351,7 +378,11 @@ fn module_name(file: &str) -> String {
     name.split('.').next().unwrap_or(name).replace('-', "_")
 }
 
-fn add_folder<W: Write>(archive: &mut Archive<W>, folder: &Path, name: &str) -> Result<()> {
+pub(super) fn add_folder<W: Write>(
+    archive: &mut Archive<W>,
+    folder: &Path,
+    name: &str,
+) -> Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     archive.directory(name)?;

@@ -34,6 +34,7 @@ mod image;
 mod kernel;
 mod kvm;
 mod log_sink;
+mod own;
 mod progress;
 mod qemu;
 pub mod qmp;
@@ -58,15 +59,19 @@ pub use console::attach as attach_console;
 pub use demo::Fabric;
 pub use dmesg::complaints;
 pub use emulated::Emulated;
+pub(crate) use emulated::leftovers;
 pub use endpoint::{Endpoint, configure, load_mlx5, unload_mlx5};
+pub(crate) use guest::excerpt;
 pub use guest::{Guest, GuestConfig, Job, Output};
 pub use host::{Host, display};
 pub use kernel::{Kernel, Series};
 pub use log_sink::{LogSink, log_to};
+pub use own::OwnKernel;
 pub use progress::Progress;
 pub use qemu::{Accelerator, Qemu};
 pub use report::{Figure, Report, TestResult};
 pub use rxe::Rxe;
+pub(crate) use signals::Scratch;
 pub use signals::end_guests_on_signals;
 pub use tree::Tree;
 
@@ -77,6 +82,10 @@ use sources::Mirror;
 pub struct LabConfig {
     /// The guests' kernel.
     pub kernel: Series,
+    /// A kernel of the user's instead.
+    pub own_kernel: Option<OwnKernel>,
+    /// A folder whose files are laid over the guests' root.
+    pub files: Option<PathBuf>,
     /// Cache folder; the user's when `None`.
     pub cache: Option<PathBuf>,
     /// Debian mirror; the host's when `None`.
@@ -88,6 +97,7 @@ pub struct LabConfig {
 }
 
 /// A prepared lab: guests can be booted.
+#[derive(Clone, Debug)]
 pub struct Lab {
     qemu: Qemu,
     kernel: Kernel,
@@ -118,12 +128,25 @@ impl Lab {
         let qemu = Qemu::find(&cache, mirror, &host, progress).context("no QEMU")?;
         let tree = image::tree(&cache, mirror, &host, progress).context("no guest programs")?;
         let root = image::prepare(&cache, &tree, progress).context("no guest image")?;
-        let kernel = kernel::prepare(config.kernel, &cache, &tree, mirror, &host, progress)
-            .context("no guest kernel")?;
-        let recipe = format!("{} {}", root.display(), kernel.modules.display());
+        let kernel = match &config.own_kernel {
+            Some(own) => own::prepare(own, &cache, &tree, progress)
+                .with_context(|| format!("the kernel {}", own.image.display()))?,
+            None => kernel::prepare(config.kernel, &cache, &tree, mirror, &host, progress)
+                .context("no guest kernel")?,
+        };
+        let files = match &config.files {
+            Some(folder) => Some(own::files(folder, &cache, progress)?),
+            None => None,
+        };
+        let mut parts = vec![root.as_path(), kernel.modules.as_path()];
+        parts.extend(files.as_deref());
+        let kind = match (&config.own_kernel, &files) {
+            (None, None) => format!("initrd-{}", config.kernel),
+            _ => "initrd-own".to_owned(),
+        };
         let initrd = cache
-            .entry(&format!("initrd-{}", config.kernel), &recipe, |place| {
-                concatenate(&[&root, &kernel.modules], &place.join("initrd"))
+            .entry(&kind, &recipe_of(&parts), |place| {
+                concatenate(&parts, &place.join("initrd"))
             })?
             .join("initrd");
         let accelerator = match config.accelerator {
@@ -141,6 +164,14 @@ impl Lab {
             accelerator,
             logs,
         })
+    }
+
+    /// The same lab with its logs elsewhere.
+    pub fn with_logs(&self, logs: PathBuf) -> Self {
+        Self {
+            logs,
+            ..self.clone()
+        }
     }
 
     /// Boots a guest.
@@ -209,6 +240,15 @@ pub fn tshark(config: &LabConfig, progress: &Progress) -> Result<Command> {
     let cache = Cache::open(config.cache.as_deref())?;
     let mirror = || debian::mirror(config.mirror.as_deref(), &host, progress);
     wireshark::command(&cache, mirror, &host, progress).context("no tshark")
+}
+
+/// What an initramfs is made of.
+fn recipe_of(parts: &[&Path]) -> String {
+    let names: Vec<_> = parts
+        .iter()
+        .map(|part| part.display().to_string())
+        .collect();
+    names.join(" ")
 }
 
 /// Puts archives one behind the other, as the kernel takes them.

@@ -24,7 +24,7 @@ fn running() -> MutexGuard<'static, BTreeSet<u32>> {
 
 /// A folder for sockets, with a short path, removed when dropped or when a signal ends the program.
 #[derive(Debug)]
-pub(super) struct Scratch(tempfile::TempDir);
+pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     /// A new one.

@@ -153,6 +153,15 @@ impl FreeBsd {
     /// Starts `command`, which must not read its input, in the background. What it says goes to the console: there need be no
     /// file system that can be written to.
     pub fn start(&self, command: &str) -> Result<Background<'_>> {
+        let started = self.launch(command)?;
+        Ok(Background {
+            guest: self,
+            started,
+        })
+    }
+
+    /// The same; what it gives is asked for by [`FreeBsd::wait_for`] and [`FreeBsd::end`].
+    pub fn launch(&self, command: &str) -> Result<Started> {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed);
         let start = self.shell.console().position();
         self.note(command, "(in the background)");
@@ -164,12 +173,45 @@ impl FreeBsd {
                 ),
                 SHORT,
             )?;
-        Ok(Background {
-            guest: self,
+        Ok(Started {
             command: command.to_owned(),
             number,
             start,
         })
+    }
+
+    /// Waits for the end of what was started. Its text is all that the console has shown since its beginning.
+    pub fn wait_for(&self, started: &Started, patience: Duration) -> Result<Output> {
+        let console = self.shell.console();
+        let mark = format!("@@J{}.", started.number);
+        let ended = console.look(started.start, Instant::now() + patience, |text| {
+            let (said, after) = text.split_once(&mark)?;
+            let (status, _) = after.split_once("@@")?;
+            Some((status.parse().ok()?, said.to_owned()))
+        })?;
+        if let Some((status, text)) = ended {
+            self.note(&format!("{} (ended)", started.command), &text);
+            return Ok(Output { status, text });
+        }
+        let text = console.since(started.start);
+        self.end(started)?;
+        bail!(
+            "in {}: `{}` did not end within {patience:?}; so far it said: {}",
+            self.name,
+            started.command,
+            excerpt(&text)
+        )
+    }
+
+    /// Ends what was started, and what that has started where the shell keeps them together.
+    pub fn end(&self, started: &Started) -> Result<()> {
+        let job = started.number;
+        self.shell
+            .run_here(
+                &format!("kill -- -$J{job} 2>/dev/null || kill $J{job} 2>/dev/null"),
+                SHORT,
+            )
+            .map(|_| ())
     }
 
     /// Starts the system anew by `reboot`, and logs in again. `down` is called while no driver runs.
@@ -210,6 +252,12 @@ impl Drop for FreeBsd {
 /// A command under way in a guest.
 pub struct Background<'a> {
     guest: &'a FreeBsd,
+    started: Started,
+}
+
+/// The same, by itself.
+#[derive(Debug)]
+pub struct Started {
     command: String,
     number: u32,
     start: u64,
@@ -218,37 +266,12 @@ pub struct Background<'a> {
 impl Background<'_> {
     /// Waits for its end. Its text is all that the console has shown since its beginning.
     pub fn wait(self, patience: Duration) -> Result<Output> {
-        let console = self.guest.shell.console();
-        let mark = format!("@@J{}.", self.number);
-        let ended = console.look(self.start, Instant::now() + patience, |text| {
-            let (said, after) = text.split_once(&mark)?;
-            let (status, _) = after.split_once("@@")?;
-            Some((status.parse().ok()?, said.to_owned()))
-        })?;
-        if let Some((status, text)) = ended {
-            self.guest.note(&format!("{} (ended)", self.command), &text);
-            return Ok(Output { status, text });
-        }
-        let text = console.since(self.start);
-        self.kill()?;
-        bail!(
-            "in {}: `{}` did not end within {patience:?}; so far it said: {}",
-            self.guest.name,
-            self.command,
-            excerpt(&text)
-        )
+        self.guest.wait_for(&self.started, patience)
     }
 
     /// Ends it, and what it has started where the shell keeps them together.
     pub fn kill(&self) -> Result<()> {
-        let job = self.number;
-        self.guest
-            .shell
-            .run_here(
-                &format!("kill -- -$J{job} 2>/dev/null || kill $J{job} 2>/dev/null"),
-                SHORT,
-            )
-            .map(|_| ())
+        self.guest.end(&self.started)
     }
 }
 

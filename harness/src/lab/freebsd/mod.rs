@@ -14,6 +14,8 @@ mod parse;
 
 pub use boot::Login;
 pub use demo::{Peer, Plan, run};
-pub use guest::{Background, FreeBsd, FreeBsdConfig};
+pub use guest::{Background, FreeBsd, FreeBsdConfig, Started};
 pub use image::{Image, Kind, NoImage};
-pub use machine::Machine;
+pub use machine::{End, Machine};
+pub use parse::Version;
+pub(crate) use parse::{complaints, gids};

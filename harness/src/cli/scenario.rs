@@ -1,0 +1,95 @@
+//! `rocinante lab run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::lab::{LabConfig, OwnKernel, Progress};
+use crate::scenario::{self, Options, Variables};
+
+/// The exit status of files with mistakes, as of wrong arguments.
+const MISTAKES: u8 = 2;
+
+/// Arguments of `lab run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE.toml")]
+    files: Vec<PathBuf>,
+    /// Also write the results to FILE, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also write the results to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only look for mistakes in the files
+    #[arg(long)]
+    check: bool,
+    /// Use guests again for scenarios with the same ones that follow one another
+    #[arg(long)]
+    reuse: bool,
+    /// Give a variable of the files a value
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    set: Vec<(String, String)>,
+    /// A Linux kernel of your own (bzImage), for guests that name none
+    #[arg(long, value_name = "FILE")]
+    kernel_image: Option<PathBuf>,
+    /// The modules of that kernel, as `make modules_install INSTALL_MOD_PATH=FOLDER` leaves them
+    #[arg(long, value_name = "FOLDER", requires = "kernel_image")]
+    modules: Option<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("'{text}' is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Runs the scenarios, or looks for mistakes.
+pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Result<ExitCode> {
+    let given: Variables = arguments.set.iter().cloned().collect();
+    let scenarios = match scenario::read(&arguments.files, &given) {
+        Ok(scenarios) => scenarios,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                eprintln!("{mistake}");
+            }
+            return Ok(ExitCode::from(MISTAKES));
+        }
+    };
+    if arguments.check {
+        for scenario in scenarios {
+            println!("{}: {} steps", scenario.name, scenario.steps.len());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    lab.own_kernel = arguments.kernel_image.clone().map(|image| OwnKernel {
+        image,
+        modules: arguments.modules.clone(),
+    });
+    let options = Options {
+        lab,
+        reuse: arguments.reuse,
+    };
+    let report = scenario::run(&scenarios, &options, progress, |report| {
+        print!("{}", scenario::table(report));
+    })?;
+    println!("{}", report.summary());
+    if let Some(path) = &arguments.junit {
+        write(path, &scenario::junit(&report))?;
+    }
+    if let Some(path) = &arguments.json {
+        write(path, &(report.json()? + "\n"))?;
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

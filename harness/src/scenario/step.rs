@@ -1,0 +1,295 @@
+//! Does what a step says.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rocinante_wire::capture::Capture;
+
+use super::expect::{Came, of_status};
+use super::model::{Action, PowerChange, Since, Step};
+use super::report::{Check, Outcome};
+use super::run::{Run, Task, remember};
+use super::template::Template;
+use crate::lab::freebsd::Machine;
+
+/// Between looks at what is to become so.
+const LOOK: Duration = Duration::from_millis(200);
+/// The last words of a job that was killed.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
+impl Run<'_> {
+    /// Does a step and looks at what has come of it: a check for what is done, and one for each thing expected.
+    pub(super) fn step(&mut self, number: usize, step: &Step) -> Vec<Check> {
+        let began = Instant::now();
+        let fail = |error: anyhow::Error| {
+            vec![Check::failed(
+                &step.name,
+                format!("{error:#}"),
+                began.elapsed(),
+            )]
+        };
+        if let Err(error) = self.take_bases(Since::Step(number)) {
+            return fail(error);
+        }
+        let logs = match self.logs_before(step) {
+            Ok(logs) => logs,
+            Err(error) => return fail(error),
+        };
+        let until = step.within.map(|within| began + within);
+        loop {
+            let checks = self.once(step, &logs, began);
+            let bad = checks.iter().any(|check| check.outcome == Outcome::Failed);
+            let again = bad
+                && until.is_some_and(|until| Instant::now() < until)
+                && self.patience(step).is_ok();
+            if !again {
+                return checks;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn once(&mut self, step: &Step, logs: &[(usize, String)], began: Instant) -> Vec<Check> {
+        let started = Instant::now();
+        let acted = self.act(step).map(|came| Came {
+            took: started.elapsed(),
+            ..came
+        });
+        let took = began.elapsed();
+        let came = match acted {
+            Ok(came) => came,
+            Err(error) => return vec![Check::failed(&step.name, format!("{error:#}"), took)],
+        };
+        let mut first = match of_status(step, &came, &self.variables)
+            .and_then(|said| self.of_leftovers(step, &came).map(|()| said))
+        {
+            Ok(said) => Check::passed(&step.name, said, took),
+            Err(why) => Check::failed(&step.name, why, took),
+        };
+        first.output.clone_from(&came.text);
+        let mut checks = self.checks(step, &came, logs);
+        for check in &mut checks {
+            if check.outcome == Outcome::Failed {
+                check.output.clone_from(&came.text);
+            }
+        }
+        // A step that only looks is its expectations.
+        if !matches!(step.action, Action::Check) {
+            checks.insert(0, first);
+        } else if let Some(check) = checks.first_mut() {
+            check.seconds = took.as_secs_f64();
+        }
+        checks
+    }
+
+    fn of_leftovers(&self, step: &Step, came: &Came) -> Result<(), String> {
+        let left = came.left.join(", ");
+        match &step.expect.left {
+            None if left.is_empty() => Ok(()),
+            None => Err(format!("left with the device: {left}")),
+            Some(pattern) => {
+                let regex = pattern.regex(&self.variables)?;
+                if regex.is_match(&left) {
+                    Ok(())
+                } else {
+                    let left = if left.is_empty() { "nothing" } else { &left };
+                    Err(format!(
+                        "left with the device: {left}, where /{}/ was expected",
+                        pattern.source()
+                    ))
+                }
+            }
+        }
+    }
+
+    /// What the kernels have said by now of those guests whose logs are looked at.
+    fn logs_before(&self, step: &Step) -> Result<Vec<(usize, String)>> {
+        let wanted = step.expect.kernel_log.iter();
+        let mut guests: Vec<usize> = wanted
+            .chain(&step.expect.no_kernel_log)
+            .map(|(guest, _)| *guest)
+            .collect();
+        guests.sort_unstable();
+        guests.dedup();
+        // One that does not run has said nothing.
+        let running = guests
+            .into_iter()
+            .filter_map(|guest| Some((guest, self.stage.guest(guest).ok()?)));
+        running
+            .map(|(guest, machine)| Ok((guest, machine.messages()?)))
+            .collect()
+    }
+
+    fn text(&self, template: &Template) -> Result<String> {
+        template
+            .text(&self.variables)
+            .map_err(|error| anyhow!(error))
+    }
+
+    fn act(&mut self, step: &Step) -> Result<Came> {
+        let patience = self.patience(step)?;
+        let mut came = Came::default();
+        match &step.action {
+            Action::Check => {}
+            Action::Run { guest, command } => {
+                let command = self.text(command)?;
+                let output = self.stage.guest(*guest)?.exec(&command, patience)?;
+                came.status = Some(output.status);
+                came.text = output.text;
+            }
+            Action::Start {
+                guest,
+                command,
+                job,
+                ready,
+            } => {
+                let command = self.text(command)?;
+                let ready = match ready {
+                    Some(ready) => Some(self.text(ready)?),
+                    None => None,
+                };
+                let task = self.start(*guest, &command, ready.as_deref(), patience)?;
+                self.jobs.insert(job.clone(), (*guest, task));
+            }
+            Action::Wait { job } => {
+                let (guest, task) = self.job(job)?;
+                let output = match task {
+                    Task::Linux(task) => task.wait(patience)?,
+                    Task::FreeBsd(task) => match self.stage.guest(guest)? {
+                        Machine::FreeBsd(guest) => guest.wait_for(&task, patience)?,
+                        Machine::Linux(_) => bail!("job '{job}' is not one of this guest"),
+                    },
+                };
+                came.status = Some(output.status);
+                came.text = output.text;
+            }
+            Action::Kill { job } => {
+                let (guest, task) = self.job(job)?;
+                match task {
+                    Task::Linux(task) => {
+                        task.kill()?;
+                        let output = task.wait(LAST_WORDS)?;
+                        came.status = Some(output.status);
+                        came.text = output.text;
+                    }
+                    Task::FreeBsd(task) => {
+                        if let Machine::FreeBsd(guest) = self.stage.guest(guest)? {
+                            guest.end(&task)?;
+                        }
+                    }
+                }
+            }
+            Action::Driver { guest, change } => {
+                came.left = self.stage.driver(*guest, *change, &mut self.variables)?;
+            }
+            Action::Configure { guest } => {
+                self.stage.configure(*guest, &mut self.variables)?;
+            }
+            Action::Plug { nics, plugged } => {
+                for nic in nics {
+                    self.stage
+                        .server
+                        .plug_cable(*nic, *plugged)
+                        .context("the NIC has ended")?;
+                }
+            }
+            Action::Speed(speeds) => {
+                for (nic, speed) in speeds {
+                    self.stage
+                        .server
+                        .set_speed(*nic, *speed)
+                        .context("the NIC has ended")?;
+                }
+            }
+            Action::Faults(sets) => self.set_faults(sets)?,
+            Action::Capture { start } => self.capture(*start)?,
+            Action::Power { guest, change } => self.power(*guest, *change, patience)?,
+        }
+        Ok(came)
+    }
+
+    fn job(&mut self, name: &str) -> Result<(usize, Task)> {
+        self.jobs
+            .remove(name)
+            .with_context(|| format!("there is no job '{name}' any more"))
+    }
+
+    fn start(
+        &self,
+        guest: usize,
+        command: &str,
+        ready: Option<&str>,
+        patience: Duration,
+    ) -> Result<Task> {
+        match self.stage.guest(guest)? {
+            Machine::Linux(guest) => {
+                let job = guest.spawn(command)?;
+                if let Some(ready) = ready {
+                    let folder = job.folder();
+                    let condition = format!("{ready} || test ! -d {folder}");
+                    let waited = guest.wait_until(&condition, patience);
+                    let ended = !guest.exec(&format!("test -d {folder}"), patience)?.ok();
+                    if waited.is_err() || ended {
+                        if !ended {
+                            job.kill()?;
+                        }
+                        let said = job.wait(LAST_WORDS);
+                        let said = said.map_or_else(
+                            |error| format!("{error:#}"),
+                            |output| format!("status {}: {}", output.status, output.text.trim()),
+                        );
+                        waited.with_context(|| format!("it said: {said}"))?;
+                        bail!("it ended before it was ready: {said}");
+                    }
+                }
+                Ok(Task::Linux(job))
+            }
+            Machine::FreeBsd(guest) => {
+                let started = guest.launch(command)?;
+                if let Some(ready) = ready {
+                    guest
+                        .check(&format!("until {ready}; do sleep 1; done"), patience)
+                        .context("it does not become ready")?;
+                }
+                Ok(Task::FreeBsd(started))
+            }
+        }
+    }
+
+    fn set_faults(&mut self, sets: &[String]) -> Result<()> {
+        let rules = self
+            .scenario
+            .faults
+            .rules(sets)
+            .map_err(|errors| anyhow!("{errors}"))?;
+        let control = self.stage.server.control();
+        remember(&control.rules(), &mut self.past_rules);
+        control.set_rules(rules);
+        Ok(())
+    }
+
+    fn capture(&mut self, start: bool) -> Result<()> {
+        self.stage.server.finish_capture()?;
+        if start {
+            self.captures += 1;
+            let name = match self.captures {
+                1 => "capture.pcapng".to_owned(),
+                n => format!("capture-{n}.pcapng"),
+            };
+            let path = self.folder.join(name);
+            let capture = Capture::create(&path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            self.stage.server.control().start_capture(capture, false);
+        }
+        Ok(())
+    }
+
+    fn power(&mut self, guest: usize, change: PowerChange, patience: Duration) -> Result<()> {
+        if change != PowerChange::Boot {
+            self.keep_log(guest);
+            self.jobs.retain(|_, (of, _)| *of != guest);
+        }
+        self.stage
+            .power(guest, change, patience, &mut self.variables)
+    }
+}
