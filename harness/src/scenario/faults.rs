@@ -145,14 +145,15 @@ mod tests {
     #[test]
     fn sets_keep_their_lines() {
         let from = SOURCE.find("'''").unwrap();
-        let strings = [from..SOURCE.len() - 1];
-        let (one, headers) = lines(SOURCE, "one", &strings);
+        let string = from..SOURCE.len() - 1;
+        let strings = std::slice::from_ref(&string);
+        let (one, headers) = lines(SOURCE, "one", strings);
         assert_eq!(headers, 1);
         assert_eq!(
             one.trim_end(),
             "\n[[rule]]\nname = \"a\"\naction = \"drop\"\n[rule.match]\nipv4.ttl = 3"
         );
-        let (two, headers) = lines(SOURCE, "two", &strings);
+        let (two, headers) = lines(SOURCE, "two", strings);
         assert_eq!(headers, 1);
         let mut sets = FaultSets::default();
         sets.add("one", Path::new("f.toml"), one);

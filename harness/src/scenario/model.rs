@@ -16,6 +16,7 @@ use super::faults::FaultSets;
 use super::pattern::Pattern;
 use super::template::{Template, Variables};
 use crate::lab::Series;
+use crate::ports::PortSpec;
 
 /// A scenario, with one value for each variable of its matrix.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Machines {
     pub guests: Vec<GuestPlan>,
     /// All NICs, those of the first guest first.
     pub nics: Vec<NicPlan>,
+    /// Ports that lead elsewhere.
+    pub ports: Vec<PortSpec>,
 }
 
 impl Machines {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rocinante_wire::capture::Capture;
 use rocinante_wire::fault::Rules;
 
 use super::model::{DriverChange, GuestPlan, KernelPlan, Machines, PowerChange, Setup, System};
@@ -16,7 +15,7 @@ use crate::lab::{
     Guest, GuestConfig, Lab, LabConfig, OwnKernel, Progress, Scratch, leftovers, load_mlx5,
     unload_mlx5,
 };
-use crate::serve::{NicSpec, Server, ServerConfig};
+use crate::serve::{CaptureSpec, NicSpec, Server, ServerConfig};
 
 /// A guest in good order powers off in less.
 const POWER_OFF: Duration = Duration::from_secs(30);
@@ -132,7 +131,9 @@ impl Stage {
         let server = Server::serve(ServerConfig {
             nics,
             capture: capture.map(Path::to_path_buf),
+            ports: machines.ports.clone(),
             faults,
+            ..ServerConfig::default()
         })?;
         let mut stage = Self {
             machines: machines.clone(),
@@ -396,9 +397,7 @@ impl Stage {
         let control = self.server.control();
         control.set_rules(faults);
         if let Some(path) = capture {
-            let capture = Capture::create(path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            control.start_capture(capture, false);
+            self.server.start_capture(CaptureSpec::new(path))?;
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rocinante_wire::capture::Capture;
 
 use super::expect::{Came, of_status};
 use super::model::{Action, PowerChange, Since, Step};
@@ -11,6 +10,7 @@ use super::report::{Check, Outcome};
 use super::run::{Run, Task, remember};
 use super::template::Template;
 use crate::lab::freebsd::Machine;
+use crate::serve::CaptureSpec;
 
 /// Between looks at what is to become so.
 const LOOK: Duration = Duration::from_millis(200);
@@ -277,9 +277,7 @@ impl Run<'_> {
                 n => format!("capture-{n}.pcapng"),
             };
             let path = self.folder.join(name);
-            let capture = Capture::create(&path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            self.stage.server.control().start_capture(capture, false);
+            self.stage.server.start_capture(CaptureSpec::new(&path))?;
         }
         Ok(())
     }

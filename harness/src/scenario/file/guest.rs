@@ -11,6 +11,7 @@ use super::super::model::{GuestPlan, KernelPlan, LogPlan, Machines, NicPlan, Set
 use super::super::source::Wrong;
 use super::{Logs, Reader, Table, Value, check_name};
 use crate::lab::freebsd::Image;
+use crate::ports::PortSpec;
 use crate::serve::{DEFAULT_LINK, NicSpec};
 
 const KEYS: &[&str] = &[
@@ -48,11 +49,18 @@ impl Reader<'_> {
         let mut machines = Machines {
             guests: Vec::new(),
             nics: Vec::new(),
+            ports: Vec::new(),
         };
         let mut logs = Logs::new();
         for value in guests.iter() {
             if let Err(wrong) = self.guest(&value, &mut machines, &mut logs) {
                 wrongs.push(wrong);
+            }
+        }
+        for value in self.root.list("ports") {
+            match self.port(&value, &machines) {
+                Ok(port) => machines.ports.push(port),
+                Err(wrong) => wrongs.push(wrong),
             }
         }
         let logs = machines
@@ -61,6 +69,20 @@ impl Reader<'_> {
             .map(|guest| logs.remove(&guest.name).unwrap_or_default())
             .collect();
         Ok((machines, logs))
+    }
+
+    /// A port that leads elsewhere, as `serve --port` has it.
+    fn port(&self, value: &Value<'_>, machines: &Machines) -> Result<PortSpec, Wrong> {
+        let port: PortSpec = value
+            .words()?
+            .parse()
+            .map_err(|error: String| value.wrong(error))?;
+        let nics = machines.nics.iter().map(|nic| &nic.name);
+        let others = machines.ports.iter().map(|port| &port.name);
+        if nics.chain(others).any(|name| *name == port.name) {
+            return Err(value.wrong(format!("there is a port '{}' already", port.name)));
+        }
+        Ok(port)
     }
 
     fn guest(

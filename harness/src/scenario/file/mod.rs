@@ -27,6 +27,7 @@ const KEYS: &[&str] = &[
     "variables",
     "matrix",
     "guest",
+    "ports",
     "faults",
     "start_faults",
     "step",
@@ -327,11 +328,15 @@ impl Reader<'_> {
         if let Err(wrong) = add_all() {
             wrongs.push(wrong);
         }
-        let ports: Vec<(&str, &str)> = machines
+        let nics = machines
             .nics
             .iter()
-            .map(|nic| (nic.link.as_str(), nic.name.as_str()))
-            .collect();
+            .map(|nic| (nic.link.as_str(), nic.name.as_str()));
+        let others = machines
+            .ports
+            .iter()
+            .map(|port| (port.link.as_str(), port.name.as_str()));
+        let ports: Vec<(&str, &str)> = nics.chain(others).collect();
         mistakes.extend(sets.mistakes(&ports));
         sets
     }

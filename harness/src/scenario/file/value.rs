@@ -181,13 +181,12 @@ impl<'t> Table<'t> {
             .iter()
             .map(|(key, item)| {
                 let span = key.span();
-                let value = Value {
+                Value {
                     key: key.get_ref(),
                     key_span: (span.start, span.end),
                     item,
                     variables,
-                };
-                value
+                }
             })
             .collect();
         entries.sort_by_key(|value| value.key_span);
