@@ -5,7 +5,9 @@ pub mod capture;
 pub mod guests;
 pub mod net;
 pub mod replay;
+pub mod tshark;
 pub mod vectors;
+pub mod verbs;
 pub mod world;
 
 pub use world::{End, Payload, World, pattern, run_id};

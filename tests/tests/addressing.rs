@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use rocinante_harness::lab::demo::Fabric;
-use rocinante_harness::lab::{self, Emulated, LabConfig, Progress};
+use rocinante_harness::lab::{self, Emulated};
 use rocinante_tests::capture::{self, Roce, Tag};
 use rocinante_tests::guests::{ADDRESSES, PATIENCE, Pair, alone, finish, lab};
+use rocinante_tests::tshark;
 use rocinante_wire::icrc::Encap;
 
 /// The VLAN, and the priority that its interface gives to all it sends.
@@ -528,26 +529,7 @@ fn come_and_go(pair: &mut Pair<'_>) {
 
 /// An independent dissector finds nothing malformed, and as many RoCE frames as we do.
 fn dissect(capture: &Path, least: usize) {
-    let output = lab::tshark(&LabConfig::default(), &Progress::shown())
-        .unwrap_or_else(|error| panic!("tshark: {error:#}"))
-        // Takes any short SEND payload for RPC-over-RDMA, and then finds it malformed.
-        .args(["--disable-protocol", "rpcordma", "-n"])
-        .args(["-Y", "infiniband || _ws.malformed"])
-        .args(["-T", "fields", "-e", "frame.number", "-e", "_ws.malformed"])
-        .arg("-r")
-        .arg(capture)
-        .output()
-        .expect("tshark runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).expect("text");
-    let malformed: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains("alformed"))
-        .collect();
-    assert!(malformed.is_empty(), "{malformed:#?}");
-    assert!(text.lines().count() >= least);
+    assert_eq!(tshark::malformed(capture), [""; 0]);
+    let packets = tshark::fields(capture, "infiniband", &["frame.number"]);
+    assert!(packets.len() >= least);
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rocinante_harness::lab::demo::{self, Demo, Fabric, Floors};
-use rocinante_harness::lab::{self, Emulated, LabConfig, Progress};
+use rocinante_harness::lab::{Emulated, Progress};
 use rocinante_tests::guests::{ADDRESSES, PATIENCE, Pair, alone, lab};
+use rocinante_tests::tshark;
 
 /// `cargo lab demo`, whole: every tool of its table, the driver reloaded three times without a
 /// page or object left, and no complaint in the guests' kernel logs.
@@ -146,49 +147,22 @@ struct Dissected {
 }
 
 fn dissect(capture: &Path) -> Vec<Dissected> {
-    let output = lab::tshark(&LabConfig::default(), &Progress::shown())
-        .unwrap_or_else(|error| panic!("tshark: {error:#}"))
-        // Takes any short SEND payload for RPC-over-RDMA, and then finds it malformed.
-        .args(["--disable-protocol", "rpcordma"])
-        .args([
-            "-Y",
-            "infiniband || _ws.malformed",
-            "-T",
-            "fields",
-            "-E",
-            "separator=;",
-        ])
-        .args([
-            "-e",
-            "infiniband.bth.opcode",
-            "-e",
-            "infiniband.reth.dmalen",
-        ])
-        .args(["-e", "infiniband.aeth.syndrome", "-e", "_ws.malformed"])
-        .arg("-r")
-        .arg(capture)
-        .output()
-        .expect("tshark runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).expect("text");
-    text.lines()
-        .map(|line| {
-            let fields: Vec<_> = line.split(';').collect();
-            let [opcode, reth, aeth, malformed] = fields[..] else {
-                panic!("tshark: {line:?}")
-            };
-            Dissected {
-                opcode: opcode
-                    .parse()
-                    .unwrap_or_else(|_| panic!("tshark: {line:?}")),
-                reth: !reth.is_empty(),
-                aeth: !aeth.is_empty(),
-                malformed: !malformed.is_empty(),
-            }
+    let names = [
+        "infiniband.bth.opcode",
+        "infiniband.reth.dmalen",
+        "infiniband.aeth.syndrome",
+        "_ws.malformed",
+    ];
+    let packets = tshark::fields(capture, "infiniband || _ws.malformed", &names);
+    packets
+        .into_iter()
+        .map(|fields| Dissected {
+            opcode: fields[0]
+                .parse()
+                .unwrap_or_else(|_| panic!("tshark: {fields:?}")),
+            reth: !fields[1].is_empty(),
+            aeth: !fields[2].is_empty(),
+            malformed: !fields[3].is_empty(),
         })
         .collect()
 }

@@ -54,6 +54,8 @@ pub enum Input {
     Faults(Plan),
     /// This goes wrong now.
     Inject(Injection),
+    /// So many frames came with a wrong frame check sequence, and were dropped for it.
+    FcsErrors(u64),
     /// Only time has passed.
     Tick,
 }
@@ -131,6 +133,7 @@ impl Nic {
             Input::FarEnd(speed) => port::set_partner(&mut self.core, speed),
             Input::Faults(plan) => fault::load(self, &plan),
             Input::Inject(injection) => fault::inject(self, injection),
+            Input::FcsErrors(count) => self.core.port.counters.fcs_errors += count,
             Input::Tick => {}
         }
         self.run_timers(now);

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::base64;
 use super::host::display;
 use super::kernel::Kernel;
 use super::qemu::{Accelerator, Qemu};
@@ -159,6 +160,13 @@ impl Guest {
     /// Starts `command` by the guest's `sh`.
     pub fn spawn(&self, command: &str) -> Result<Job> {
         self.agent.spawn(command)
+    }
+
+    /// Writes a program of some ten kilobytes, or another file, to `path` in the guest. The folder must be there.
+    pub fn put(&self, path: &str, content: &[u8]) -> Result<()> {
+        let text = base64::encode(content);
+        let command = format!("printf %s '{text}' | base64 -d >{path} && chmod 755 {path}");
+        self.check(&command, Duration::from_secs(60)).map(|_| ())
     }
 
     /// Waits until `condition`, a shell command, holds in the guest.

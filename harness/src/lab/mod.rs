@@ -35,6 +35,7 @@ mod kernel;
 mod kvm;
 mod log_sink;
 mod own;
+mod program;
 mod progress;
 mod qemu;
 pub mod qmp;
@@ -249,6 +250,15 @@ fn recipe_of(parts: &[&Path]) -> String {
         .map(|part| part.display().to_string())
         .collect();
     names.join(" ")
+}
+
+/// A program for guests, compiled from C; it may use libibverbs.
+pub fn compile(source: &str, config: &LabConfig, progress: &Progress) -> Result<PathBuf> {
+    let host = Host::detect();
+    let cache = Cache::open(config.cache.as_deref())?;
+    let mirror = || debian::mirror(config.mirror.as_deref(), &host, progress);
+    let tree = image::tree(&cache, mirror, &host, progress).context("no guest programs")?;
+    program::compile(source, &cache, &tree, mirror, &host, progress)
 }
 
 /// Puts archives one behind the other, as the kernel takes them.

@@ -271,6 +271,7 @@ impl Engine {
                     self.tell_speed(speed);
                     self.nic.handle(now, Input::FarEnd(speed));
                 }
+                CableEvent::FcsErrors(count) => self.nic.handle(now, Input::FcsErrors(count)),
             }
         }
     }

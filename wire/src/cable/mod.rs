@@ -51,6 +51,8 @@ pub enum CableEvent {
     Carrier(bool),
     /// Speed in Mbit/s; `None` for the usual one.
     Speed(Option<u32>),
+    /// So many more frames for what is plugged in had a wrong frame check sequence.
+    FcsErrors(u64),
 }
 
 /// The state of the link, by the rules and the plug.
@@ -78,6 +80,8 @@ pub struct Cable<P> {
     /// When the link changes next.
     link_due: Option<Time>,
     events: VecDeque<CableEvent>,
+    /// Frames with a wrong frame check sequence that have been told of.
+    fcs_errors: u64,
     pool: BufPool,
 }
 
@@ -106,6 +110,7 @@ impl<P: Payload + Clone> Cable<P> {
             },
             link_due: None,
             events: VecDeque::new(),
+            fcs_errors: 0,
             pool: BufPool::for_frames(BUFFERS),
         }
     }
@@ -260,6 +265,7 @@ impl<P: Payload + Clone> Cable<P> {
         if self.link_due.is_some_and(|due| due <= now) {
             self.update_link(now);
         }
+        self.tell_fcs_errors();
         let idle = self.tx.is_idle()
             && self.rx.is_idle()
             && self.tap.iter().all(Option::is_none)
@@ -268,6 +274,17 @@ impl<P: Payload + Clone> Cable<P> {
             && self.link.blackhole == [false; 2]
             && self.events.is_empty();
         self.quiet = if idle { generation } else { ACTIVE };
+    }
+
+    fn tell_fcs_errors(&mut self) {
+        let errors = self.shared.rx.fcs_errors.load(Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.fcs_errors, errors);
+        let more = errors.wrapping_sub(before);
+        match self.events.back_mut() {
+            _ if more == 0 => {}
+            Some(CableEvent::FcsErrors(untold)) => *untold += more,
+            _ => self.events.push_back(CableEvent::FcsErrors(more)),
+        }
     }
 
     fn take_up(&mut self, now: Time) {

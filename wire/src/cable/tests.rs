@@ -478,6 +478,16 @@ fn bit_errors_come_as_often_as_asked_and_repeat_with_the_seed() {
     assert!((800..950).contains(&run.len()), "{}", run.len());
     assert_eq!(lost.counters().fcs_errors as usize, 1000 - run.len());
     assert_eq!(run, world(&text("fcs")).run(0..1000));
+    // Who is to get them counts them.
+    let mut here = world(&text("fcs"));
+    let came = (0..100).filter(|n| here.cable.receive(us(1), send(*n), &()).is_some());
+    let lost = 100 - came.count() as u64;
+    assert!(lost > 0);
+    assert_eq!(
+        here.cable.poll_event(us(1)),
+        Some(CableEvent::FcsErrors(lost))
+    );
+    assert_eq!(here.cable.poll_event(us(1)), None);
     let mut wrong = world(&text("icrc"));
     let mut bad = 0;
     for n in 0..1000 {

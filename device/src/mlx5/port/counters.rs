@@ -84,6 +84,8 @@ pub struct PortCounters {
     pub transmitted: FrameCounters,
     /// Received frames that were dropped because they were longer than the MTU.
     pub oversize: u64,
+    /// Frames that were dropped for their frame check sequence.
+    pub fcs_errors: u64,
     /// Times that the link went down.
     pub link_down_events: u32,
 }

@@ -20,6 +20,7 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
     let rx = &core.port.counters.received;
     let tx = &core.port.counters.transmitted;
     let oversize = core.port.counters.oversize;
+    let fcs_errors = core.port.counters.fcs_errors;
     let discards = &core.eth.discards;
     let milliseconds = core.now.0.saturating_sub(core.port.counted_since.0) / 1_000_000;
     match group {
@@ -34,7 +35,8 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
             c.set_a_broadcast_frames_xmitted_ok(tx.broadcast);
             c.set_a_multicast_frames_received_ok(rx.multicast);
             c.set_a_broadcast_frames_received_ok(rx.broadcast);
-            c.set_a_frame_too_long_errors(oversize);
+            c.set_a_frame_too_long_errors(oversize)
+                .set_a_frame_check_sequence_errors(fcs_errors);
             c.set_a_mac_control_frames_transmitted(tx.control)
                 .set_a_mac_control_frames_received(rx.control)
                 .set_a_unsupported_opcodes_received(rx.unknown_control);
@@ -47,7 +49,7 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
                 .set_if_in_ucast_pkts(rx.unicast());
             c.set_if_in_multicast_pkts(rx.multicast)
                 .set_if_in_broadcast_pkts(rx.broadcast);
-            c.set_if_in_errors(oversize);
+            c.set_if_in_errors(oversize + fcs_errors);
             c.set_if_out_octets(tx.octets_on_wire())
                 .set_if_out_ucast_pkts(tx.unicast());
             c.set_if_out_multicast_pkts(tx.multicast)
@@ -61,7 +63,8 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
                 .set_ether_stats_pkts(rx.frames);
             c.set_ether_stats_broadcast_pkts(rx.broadcast);
             c.set_ether_stats_multicast_pkts(rx.multicast);
-            c.set_ether_stats_oversize_pkts(oversize);
+            c.set_ether_stats_oversize_pkts(oversize)
+                .set_ether_stats_crc_align_errors(fcs_errors);
             let [
                 s64,
                 s127,
@@ -88,6 +91,7 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
         0x03 => {
             let mut c = Rfc3635Counters::new(set);
             c.set_dot3stats_frame_too_longs(oversize)
+                .set_dot3stats_fcs_errors(fcs_errors)
                 .set_dot3control_in_unknown_opcodes(rx.unknown_control);
             c.set_dot3in_pause_frames(rx.pause)
                 .set_dot3out_pause_frames(tx.pause);
