@@ -177,6 +177,19 @@ impl<P: Payload> Frame<P> {
         self.mac_at(6)
     }
 
+    /// The VLAN that the outer tag names (802.1Q or 802.1ad); 0 if there is none, or for a tag that
+    /// has but a priority.
+    #[inline]
+    #[must_use]
+    pub fn vlan_id(&self) -> u16 {
+        match self.head().first_chunk::<16>() {
+            Some(&[.., 0x81, 0x00, high, low] | &[.., 0x88, 0xa8, high, low]) => {
+                u16::from_be_bytes([high & 0x0f, low])
+            }
+            _ => 0,
+        }
+    }
+
     fn mac_at(&self, at: usize) -> Option<MacAddr> {
         let header: &[u8; 14] = self.head().first_chunk()?;
         let octets: [u8; 6] = header.get(at..at + 6)?.try_into().ok()?;

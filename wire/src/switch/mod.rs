@@ -1,8 +1,13 @@
 //! An Ethernet switch within the process: NICs, taps and tunnels are its ports.
 //!
-//! Forwards in the sender's thread and without locks: learns source addresses, sends known
-//! unicast to one port and everything else to all others. Knows nothing of VLANs (tags pass
-//! through), of spanning trees, or of RoCE.
+//! Forwards in the sender's thread and without locks: learns source addresses, in each VLAN by
+//! itself, sends known unicast to one port and everything else to all others: multicast is
+//! flooded, groups are not learned. All ports are members of all VLANs, and tags pass through as
+//! they are; an untagged frame and one of VLAN 0 (priority only) are in the same VLAN. A port has a
+//! finite queue, whose overflow is dropped and counted there, but a sender may ask first, as with
+//! pause frames ([`PortHandle::try_send`]). Rate, latency, ECN marks and faults are the cables'
+//! ([`crate::cable`]). Knows nothing of spanning trees, so links must not form a loop, and nothing of
+//! RoCE.
 
 mod links;
 mod mac_table;
@@ -17,7 +22,7 @@ use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 
 use crate::frame::{Frame, Payload};
-use mac_table::MacTable;
+use mac_table::{MAX_PORTS, MacTable};
 
 /// Frames that wait at a port for their receiver before more are dropped.
 pub const DEFAULT_QUEUE_LEN: usize = 4096;
@@ -182,8 +187,9 @@ impl<P: Payload + Clone> Switch<P> {
                 .position(Option::is_none)
                 .unwrap_or(ports.len());
             let port = Arc::new(Port {
-                // A port costs a megabyte: memory ends before the numbers do.
-                index: index as u16,
+                // A port costs a megabyte: memory ends before the numbers do. One that is beyond
+                // what can be learned would share a station's place with another.
+                index: index.min(MAX_PORTS - 1) as u16,
                 name: name.to_owned(),
                 queue: ArrayQueue::new(queue_len.max(1)),
                 waker,
@@ -248,9 +254,10 @@ impl<P: Payload + Clone> PortHandle<P> {
             return;
         };
         sent.add(frame.len_on_wire());
-        self.shared.table.learn(src, self.port.index);
+        let vlan = frame.vlan_id();
+        self.shared.table.learn(vlan, src, self.port.index);
         let ports = self.shared.ports.load();
-        match self.shared.table.lookup(dst) {
+        match self.shared.table.lookup(vlan, dst) {
             Some(index) if index == self.port.index => {}
             Some(index) => {
                 if let Some(Some(port)) = ports.get(usize::from(index)) {
@@ -283,7 +290,7 @@ impl<P: Payload + Clone> PortHandle<P> {
     pub fn try_send(&self, frame: Frame<P>) -> Result<(), Frame<P>> {
         let full = frame
             .dst_mac()
-            .and_then(|dst| self.shared.table.lookup(dst))
+            .and_then(|dst| self.shared.table.lookup(frame.vlan_id(), dst))
             .is_some_and(|index| {
                 let ports = self.shared.ports.load();
                 matches!(ports.get(usize::from(index)), Some(Some(port)) if port.queue.is_full())

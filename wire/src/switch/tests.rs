@@ -254,3 +254,31 @@ fn many_threads_send_while_ports_come_and_go() {
     );
     assert_eq!(switch.port_count(), 1);
 }
+
+#[test]
+fn each_vlan_learns_by_itself() {
+    let switch = Switch::<P>::new();
+    let ports = ["a", "b", "c"].map(|name| switch.add_port(name, no_wake()));
+    let tagged = |dst: u8, src: u8, tag: &[u8]| {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&mac(dst).octets());
+        bytes.extend_from_slice(&mac(src).octets());
+        bytes.extend_from_slice(tag);
+        bytes.extend_from_slice(&[0x08, 0x00, src]);
+        Frame::from_slice(&bytes, &BufPool::for_frames(1))
+    };
+    let pending = || ports.each_ref().map(|port| port.pending());
+    let five = [0x81, 0, 0xe0, 5];
+    let (six, priority) = ([0x88, 0xa8, 0, 6], [0x81, 0, 0x60, 0]);
+    // Station 1 is at `a` in VLAN 5 and at `b` without a tag.
+    ports[0].send(tagged(9, 1, &five));
+    ports[1].send(tagged(9, 1, &[]));
+    assert_eq!(pending(), [1, 1, 2]);
+    ports[2].send(tagged(1, 3, &five));
+    assert_eq!(pending(), [2, 1, 2]);
+    ports[2].send(tagged(1, 3, &[]));
+    ports[2].send(tagged(1, 3, &priority));
+    assert_eq!(pending(), [2, 3, 2]);
+    ports[2].send(tagged(1, 3, &six));
+    assert_eq!(pending(), [3, 4, 2]);
+}
