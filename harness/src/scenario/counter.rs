@@ -162,7 +162,7 @@ impl Counter {
             Kind::Port => format!("cat /sys/class/infiniband/{device}/ports/1/counters/{name}"),
             Kind::Net => format!("cat /sys/class/net/{interface}/statistics/{name}"),
             Kind::Ethtool => format!(
-                "ethtool -S {interface} | while read -r name value; do [ \"$name\" = {name}: ] && echo $value; done"
+                "ethtool -S {interface} | while read -r name value; do if [ \"$name\" = {name}: ]; then echo $value; fi; done"
             ),
             Kind::Sysctl => format!("sysctl -n {name}"),
         })

@@ -241,9 +241,8 @@ impl Run<'_> {
     fn read(&self, counter: &Counter) -> Result<f64> {
         match counter {
             Counter::Rule { name, matches } => {
-                let rules = self.stage.server.control().rules();
-                let now = rules
-                    .counters()
+                let counters = self.stage.server.fault_counters();
+                let now = counters
                     .into_iter()
                     .find(|counters| counters.name == *name)
                     .map(|counters| (counters.hits, counters.matches));

@@ -1,13 +1,14 @@
 //! Sets of faults, each by its name: what stands under `[[faults.NAME.rule]]` and the like in a scenario, in the language of
-//! [`Rules`], or the file that `faults.NAME.file` names.
+//! [`Faults`], or the file that `faults.NAME.file` names.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rocinante_wire::fault::{RuleError, RuleErrors, Rules};
+use rocinante_wire::fault::{RuleError, RuleErrors};
 
 use super::source::Mistake;
+use crate::faults::Faults;
 
 /// A set's text.
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ impl FaultSets {
         self.0.keys().map(String::as_str)
     }
 
-    /// The rules of some sets, the first one's first.
-    pub fn rules(&self, names: &[String]) -> Result<Rules, RuleErrors> {
+    /// The faults of some sets, the first one's first.
+    pub fn faults(&self, names: &[String]) -> Result<Faults, RuleErrors> {
         let texts: Vec<&str> = names
             .iter()
             .filter_map(|name| Some(self.0.get(name)?.text.trim()))
@@ -47,25 +48,34 @@ impl FaultSets {
         texts.join("\n").parse()
     }
 
-    /// What is wrong with each set by itself, where these are the ports there are, by link and name.
-    pub fn mistakes(&self, ports: &[(&str, &str)]) -> Vec<Mistake> {
+    /// What is wrong with each set by itself, where these are the ports there are, by link and name, and these the NICs.
+    pub fn mistakes(&self, ports: &[(&str, &str)], nics: &[&str]) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         for set in self.0.values() {
-            let checked: Result<(), RuleErrors> = set
-                .text
-                .parse::<Rules>()
-                .and_then(|rules| rules.check_places(ports));
-            for error in checked.err().map(|errors| errors.0).unwrap_or_default() {
-                mistakes.push(mistake(&set.path, error));
+            let mut add = |checked: Result<(), RuleErrors>| {
+                for error in checked.err().map(|errors| errors.0).unwrap_or_default() {
+                    mistakes.push(mistake(&set.path, error));
+                }
+            };
+            match set.text.parse::<Faults>() {
+                Ok(faults) => {
+                    add(faults.rules.check_places(ports));
+                    add(faults.check_nics(nics));
+                }
+                Err(errors) => add(Err(errors)),
             }
         }
         mistakes
     }
 
-    /// Names of all rules of these sets.
-    pub fn rule_names(&self, names: &[String]) -> Vec<String> {
-        let rules = self.rules(names).unwrap_or_default();
-        rules.counters().into_iter().map(|rule| rule.name).collect()
+    /// Names of all faults of these sets that are counted.
+    pub fn counted(&self, names: &[String]) -> Vec<String> {
+        let faults = self.faults(names).unwrap_or_default();
+        let counters = faults.rules.counters().into_iter();
+        counters
+            .chain(faults.device_counters())
+            .map(|counters| counters.name)
+            .collect()
     }
 }
 
@@ -158,9 +168,9 @@ mod tests {
         let mut sets = FaultSets::default();
         sets.add("one", Path::new("f.toml"), one);
         sets.add("two", Path::new("f.toml"), two);
-        let mistakes = sets.mistakes(&[("link0", "alice")]);
+        let mistakes = sets.mistakes(&[("link0", "alice")], &["alice"]);
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].to_string().starts_with("f.toml:9:10: "));
-        assert_eq!(sets.rule_names(&["one".to_owned()]), ["a"]);
+        assert_eq!(sets.counted(&["one".to_owned()]), ["a"]);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
-use rocinante_wire::fault::Rules;
+use rocinante_wire::fault::RuleCounters;
 
 use super::counter::Counter;
 use super::model::{Scenario, Since, Step};
@@ -140,15 +140,15 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         log_to(&folder.join(super::LOG))?;
-        let rules = scenario
+        let faults = scenario
             .faults
-            .rules(&scenario.faults_at_start)
+            .faults(&scenario.faults_at_start)
             .map_err(|errors| anyhow!("{errors}"))?;
         let capture = scenario.capture.then(|| folder.join("capture.pcapng"));
         let _step = progress.step(format!("{}: boot", scenario.name));
         let stage = match stage {
             Some(stage) => {
-                stage.take_over(rules, capture.as_deref())?;
+                stage.take_over(faults, capture.as_deref())?;
                 stage
             }
             None => Stage::boot(
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
                 labs,
                 folder,
                 capture.as_deref(),
-                rules,
+                faults,
                 progress,
             )?,
         };
@@ -324,9 +324,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The rules in force are forgotten by the server: what they did is kept.
-pub(super) fn remember(rules: &Rules, past: &mut BTreeMap<String, (u64, u64)>) {
-    for counters in rules.counters() {
+/// The faults in force are forgotten by the server: what they did is kept.
+pub(super) fn remember(faults: Vec<RuleCounters>, past: &mut BTreeMap<String, (u64, u64)>) {
+    for counters in faults {
         past.insert(counters.name, (counters.hits, counters.matches));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rocinante_wire::fault::Rules;
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::model::{DriverChange, GuestPlan, KernelPlan, Machines, PowerChange, Setup, System};
 use super::network::{self, End};
 use super::template::Variables;
+use crate::faults::Faults;
 use crate::lab::freebsd::{FreeBsd, FreeBsdConfig, Image, Login, Machine};
 use crate::lab::{
     Guest, GuestConfig, Lab, LabConfig, OwnKernel, Progress, Scratch, leftovers, load_mlx5,
@@ -98,7 +98,7 @@ impl Stage {
         labs: &mut Labs,
         logs: &Path,
         capture: Option<&Path>,
-        faults: Rules,
+        faults: Faults,
         progress: &Progress,
     ) -> Result<Self> {
         let labs: Vec<Lab> = machines
@@ -393,9 +393,10 @@ impl Stage {
     }
 
     /// Begins another scenario: its faults, its capture.
-    pub fn take_over(&self, faults: Rules, capture: Option<&Path>) -> Result<()> {
-        let control = self.server.control();
-        control.set_rules(faults);
+    pub fn take_over(&self, faults: Faults, capture: Option<&Path>) -> Result<()> {
+        self.server
+            .set_faults(faults)
+            .map_err(|errors| anyhow!("{errors}"))?;
         if let Some(path) = capture {
             self.server.start_capture(CaptureSpec::new(path))?;
         }
@@ -404,7 +405,7 @@ impl Stage {
 
     /// Makes guests and NICs as they were after boot, for another scenario. What cannot be undone is an error.
     pub fn clean(&self) -> Result<()> {
-        self.server.control().set_rules(Rules::default());
+        self.take_over(Faults::default(), None)?;
         for (number, nic) in self.machines.nics.iter().enumerate() {
             self.server.plug_cable(number, true).context("a NIC")?;
             self.server.set_speed(number, nic.speed).context("a NIC")?;

@@ -257,15 +257,16 @@ impl Run<'_> {
     }
 
     fn set_faults(&mut self, sets: &[String]) -> Result<()> {
-        let rules = self
+        let faults = self
             .scenario
             .faults
-            .rules(sets)
+            .faults(sets)
             .map_err(|errors| anyhow!("{errors}"))?;
-        let control = self.stage.server.control();
-        remember(&control.rules(), &mut self.past_rules);
-        control.set_rules(rules);
-        Ok(())
+        let server = &self.stage.server;
+        remember(server.fault_counters(), &mut self.past_rules);
+        server
+            .set_faults(faults)
+            .map_err(|errors| anyhow!("{errors}"))
     }
 
     fn capture(&mut self, start: bool) -> Result<()> {

@@ -274,7 +274,7 @@ impl Reader<'_> {
         }
         // Each by itself is looked at elsewhere.
         if names.len() > 1
-            && let Err(errors) = sets.rules(&names)
+            && let Err(errors) = sets.faults(&names)
             && let Some(error) = errors.0.first()
         {
             return Err(value.wrong(format!("together: {}", error.message)));
@@ -337,7 +337,8 @@ impl Reader<'_> {
             .iter()
             .map(|port| (port.link.as_str(), port.name.as_str()));
         let ports: Vec<(&str, &str)> = nics.chain(others).collect();
-        mistakes.extend(sets.mistakes(&ports));
+        let names: Vec<&str> = machines.nics.iter().map(|nic| nic.name.as_str()).collect();
+        mistakes.extend(sets.mistakes(&ports, &names));
         sets
     }
 }

@@ -110,7 +110,7 @@ impl Context<'_> {
     }
 
     fn take_up(&mut self, sets: &[String]) {
-        self.rules.extend(self.sets.rule_names(sets));
+        self.rules.extend(self.sets.counted(sets));
     }
 }
 
