@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -77,6 +77,19 @@ impl Listener {
         &self.path
     }
 
+    /// The next client, for those who serve something else; `None` if there is none now. Readable when there is.
+    pub fn accept(&self) -> Result<Option<UnixStream>, ServeError> {
+        match self.listener.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(e) if transient(&e) => Ok(None),
+            Err(source) => Err(ServeError::Os {
+                path: self.path.clone(),
+                doing: "accept",
+                source,
+            }),
+        }
+    }
+
     /// Serves `function` to one client after the other until `shutdown`; the function is reset before the first
     /// and after each. While a client is there, others wait.
     pub fn serve(&self, function: &mut Function, shutdown: &Shutdown) -> Result<(), ServeError> {
@@ -115,6 +128,12 @@ impl Listener {
                 _ => log::warn!(target: "pci::server", "{name}: {ended}"),
             }
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 

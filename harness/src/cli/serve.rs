@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use rocinante_wire::fault::RuleErrors;
 
 use crate::faults::Faults;
-use crate::ports::PortSpec;
+use crate::ports::{PortKind, PortSpec};
 use crate::serve::{NicSpec, Server, ServerConfig, check_all_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
@@ -24,8 +24,8 @@ pub struct Arguments {
     nics: Vec<NicSpec>,
 
     /// A port that leaves the process; may be repeated: tap=NAME, host=IFNAME,
-    /// udp=ADDR:PORT,remote=ADDR:PORT or vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N,
-    /// each with [,link=NAME][,name=NAME]
+    /// udp=ADDR:PORT,remote=ADDR:PORT, vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N
+    /// or vhost-user=PATH[,mac=MAC] (the virtio-net card of a VM), each with [,link=NAME][,name=NAME]
     #[arg(long = "port", value_name = "SPEC")]
     ports: Vec<PortSpec>,
 
@@ -89,6 +89,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             spec.link
         );
         println!("  {}", spec.qemu_device(port));
+    }
+    for spec in server.ports() {
+        if let PortKind::Vm(vm) = &spec.kind {
+            println!("{} (virtio-net, {}):", vm.socket.display(), spec.link);
+            println!("  {}", vm.qemu_arguments(&spec.name));
+        }
     }
     println!("ready");
     signals.forever().next();

@@ -18,6 +18,7 @@ mod run;
 mod spec;
 mod tap;
 mod tunnel;
+mod vhost_user;
 
 use std::io;
 use std::ops::Range;
@@ -37,6 +38,7 @@ pub use counters::OutsideCounters;
 use counters::OutsideCounts;
 use run::Runner;
 pub use spec::{PortKind, PortSpec};
+pub use vhost_user::VmPort;
 
 /// Bytes before an outgoing frame that a backend may write its header to.
 pub const HEADROOM: usize = 16;
@@ -59,6 +61,8 @@ pub enum Sent {
     Done,
     /// There is no room; it is offered again when the outside says so.
     Full,
+    /// It did not, and will not: nobody is there, or nobody takes it.
+    Lost,
 }
 
 /// What is wrong with the outside.
@@ -137,6 +141,7 @@ fn backend(kind: &PortKind) -> Result<Box<dyn Backend>> {
     Ok(match kind {
         PortKind::Tap(name) => Box::new(tap::Tap::open(name)?),
         PortKind::Host(name) => Box::new(packet::Packet::open(name)?),
+        PortKind::Vm(vm) => Box::new(vhost_user::VhostUser::bind(&vm.socket)?),
         PortKind::Udp { local, remote } => Box::new(tunnel::Tunnel::udp(*local, *remote)?),
         PortKind::Vxlan { local, remote, vni } => {
             Box::new(tunnel::Tunnel::vxlan(*local, *remote, *vni)?)

@@ -270,7 +270,7 @@ impl Runner {
                     self.outgoing.len = 0;
                 }
                 Ok(Sent::Full) if now < self.outgoing.until => return taken > 0,
-                Ok(Sent::Full) => self.lose(0),
+                Ok(Sent::Full | Sent::Lost) => self.lose(0),
                 Err(trouble) => {
                     self.note(now, &trouble, 0);
                     self.lose(1);

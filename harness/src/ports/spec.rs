@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rocinante_wire::vxlan::{self, Vni};
 
+use super::VmPort;
 use super::interface::NAME_MAX;
 use crate::serve::DEFAULT_LINK;
 
@@ -31,10 +32,12 @@ pub enum PortKind {
         /// The network.
         vni: Vni,
     },
+    /// The virtio-net card of a VM.
+    Vm(VmPort),
 }
 
-/// A port to serve: `tap=NAME`, `host=IFNAME`, `udp=ADDR:PORT,remote=ADDR:PORT` or
-/// `vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N`, each with `[,link=NAME][,name=NAME]`.
+/// A port to serve: `tap=NAME`, `host=IFNAME`, `udp=ADDR:PORT,remote=ADDR:PORT`,
+/// `vxlan=ADDR[:PORT],remote=ADDR[:PORT],vni=N` or `vhost-user=PATH[,mac=MAC]`, each with `[,link=NAME][,name=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
     /// What it leads to.
@@ -46,7 +49,7 @@ pub struct PortSpec {
 }
 
 /// The keys, for those who mistake one.
-const KEYS: &str = "tap, host, udp, vxlan, remote, vni, link, name";
+const KEYS: &str = "tap, host, udp, vxlan, remote, vni, vhost-user, mac, link, name";
 
 /// What was given, by key.
 #[derive(Default)]
@@ -133,8 +136,12 @@ impl FromStr for PortSpec {
             let vni: Vni = given.need("vni", "vxlan")?.parse()?;
             let name = format!("vxlan{vni}");
             (PortKind::Vxlan { local, remote, vni }, name)
+        } else if let Some(path) = given.take("vhost-user") {
+            let vm = VmPort::new(path.into(), given.take("mac"))?;
+            let name = vm.name();
+            (PortKind::Vm(vm), name)
         } else {
-            return Err("none of tap=, host=, udp= and vxlan= is given".to_owned());
+            return Err("none of tap=, host=, udp=, vxlan= and vhost-user= is given".to_owned());
         };
         if let Some((key, _)) = given.0.first() {
             return Err(format!("{key}= is of no use here"));
@@ -164,6 +171,10 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!((&*named.link, &*named.name), ("blue", "west"));
+        let vm: PortSpec = "vhost-user=/run/vm1.sock,mac=02:00:00:00:00:07"
+            .parse()
+            .unwrap();
+        assert_eq!((&*vm.link, &*vm.name), (DEFAULT_LINK, "vm1"));
         let tap: PortSpec = "tap=tap0".parse().unwrap();
         assert_eq!(tap.kind, PortKind::Tap("tap0".into()));
         let host: PortSpec = "host=eth0,name=uplink".parse().unwrap();
@@ -196,6 +207,12 @@ mod tests {
         let vxlan = "vxlan=::1,remote=::2";
         assert_eq!(wrong(vxlan), "vxlan= needs vni=");
         assert!(wrong(&format!("{vxlan},vni=16777216")).contains("is not a VNI"));
+        let vm = "vhost-user=a,mac=01:00:5e:00:00:01";
+        assert!(wrong(vm).ends_with("is not a unicast address"));
+        assert_eq!(
+            wrong("vhost-user=a,remote=[::]:1"),
+            "remote= is of no use here"
+        );
         let both = "udp=localhost,remote=127.0.0.1:1";
         assert_eq!(wrong(both), "'localhost' is not ADDRESS:PORT");
         let both = "udp=[::]:1,remote=127.0.0.1:1";

@@ -39,6 +39,7 @@ pub use faults::check_all_faults;
 pub use handle::{PortStatus, ServerHandle};
 use model::Model;
 pub use spec::{DEFAULT_LINK, NicSpec, check_faults};
+pub(crate) use spec::{mac_of, parse_mac};
 use wake::Doorbell;
 
 /// An engine answers within microseconds; one that does not has ended.

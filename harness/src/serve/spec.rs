@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
@@ -35,14 +35,9 @@ pub const DEFAULT_LINK: &str = "link0";
 impl NicSpec {
     /// A NIC on the default link, with a MAC that depends on nothing but the socket's path.
     pub fn new(socket: PathBuf) -> NicSpec {
-        let mut hasher = DefaultHasher::new();
-        socket.hash(&mut hasher);
-        let h = hasher.finish().to_be_bytes();
-        // Locally administered, unicast.
-        let mac = MacAddr::new(0x02, 0x52, h[0], h[1], h[2], h[3]);
         NicSpec {
+            mac: mac_of(&socket),
             socket,
-            mac,
             link: DEFAULT_LINK.to_owned(),
             speed: LinkSpeed::default(),
             manager: PortManager::default(),
@@ -120,7 +115,16 @@ fn parse_manager(text: &str) -> Result<PortManager, String> {
     }
 }
 
-fn parse_mac(text: &str) -> Result<MacAddr, String> {
+/// The MAC address of what has a socket and was given none: depends on nothing but the path.
+pub(crate) fn mac_of(socket: &Path) -> MacAddr {
+    let mut hasher = DefaultHasher::new();
+    socket.hash(&mut hasher);
+    let h = hasher.finish().to_be_bytes();
+    // Locally administered, unicast.
+    MacAddr::new(0x02, 0x52, h[0], h[1], h[2], h[3])
+}
+
+pub(crate) fn parse_mac(text: &str) -> Result<MacAddr, String> {
     let mac: MacAddr = text
         .parse()
         .map_err(|_| format!("'{text}' is not a MAC address"))?;
