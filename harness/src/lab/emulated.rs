@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rocinante_device::mlx5::leak::{Goodbye, Inventory};
 
-use crate::serve::{NicSpec, Server, sockets_in};
+use crate::ports::{PortKind, PortSpec, VmPort};
+use crate::serve::{DEFAULT_LINK, NicSpec, Server, ServerConfig, sockets_in};
 
 use super::demo::Fabric;
 use super::endpoint;
@@ -16,6 +17,7 @@ use super::signals::Scratch;
 pub struct Emulated {
     server: Server,
     sockets: Vec<PathBuf>,
+    vms: Vec<VmPort>,
     capture: Option<PathBuf>,
     // Holds the sockets.
     _folder: Scratch,
@@ -24,19 +26,51 @@ pub struct Emulated {
 impl Emulated {
     /// Serves `count` NICs; every frame between them goes to `capture` too.
     pub fn start(count: usize, capture: Option<&Path>) -> Result<Self> {
+        Self::start_with_vms(count, 0, capture)
+    }
+
+    /// The same with `vms` ports for virtio-net cards on the same switch: `vm0` and so on.
+    pub fn start_with_vms(count: usize, vms: usize, capture: Option<&Path>) -> Result<Self> {
         let folder = Scratch::new()?;
         let sockets = sockets_in(folder.path(), count);
-        let specs: Vec<NicSpec> = sockets.iter().cloned().map(NicSpec::new).collect();
+        let vms: Vec<VmPort> = (0..vms)
+            .map(|n| VmPort::new(folder.path().join(format!("vm{n}.sock")), None))
+            .collect::<Result<_, _>>()
+            .map_err(anyhow::Error::msg)?;
         if let Some(parent) = capture.and_then(Path::parent) {
             std::fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make {}", parent.display()))?;
         }
+        let port = |vm: &VmPort| PortSpec {
+            name: vm.name(),
+            kind: PortKind::Vm(vm.clone()),
+            link: DEFAULT_LINK.to_owned(),
+        };
+        let server = Server::serve(ServerConfig {
+            nics: sockets.iter().cloned().map(NicSpec::new).collect(),
+            ports: vms.iter().map(port).collect(),
+            capture: capture.map(Path::to_path_buf),
+            ..ServerConfig::default()
+        })?;
         Ok(Self {
-            server: Server::start(&specs, capture)?,
+            server,
             sockets,
+            vms,
             capture: capture.map(Path::to_owned),
             _folder: folder,
         })
+    }
+
+    /// The virtio-net card for the `n`th VM, as [`attach`](Fabric::attach) is for NICs.
+    pub fn attach_vm(&self, n: usize, mut config: GuestConfig) -> GuestConfig {
+        if let Some(vm) = self.vms.get(n) {
+            let mut options = vm.qemu_options(&vm.name());
+            let [.., [_, device]] = &mut options;
+            // Nobody boots from it.
+            device.push_str(",romfile=");
+            config.qemu_arguments.extend(options.into_iter().flatten());
+        }
+        config
     }
 
     /// The NICs.

@@ -71,7 +71,7 @@ pub use own::OwnKernel;
 pub use progress::Progress;
 pub use qemu::{Accelerator, Qemu};
 pub use report::{Figure, Report, TestResult};
-pub use rxe::Rxe;
+pub use rxe::{Rxe, load_rxe};
 pub(crate) use signals::Scratch;
 pub use signals::end_guests_on_signals;
 pub use tree::Tree;

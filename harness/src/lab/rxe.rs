@@ -24,6 +24,21 @@ impl Rxe {
     }
 }
 
+/// Loads virtio-net and soft-RoCE on top of it, and what user space needs to reach it.
+pub fn load_rxe(guest: &Guest) -> Result<()> {
+    guest.check(
+        "modprobe -a virtio_net rdma_rxe ib_uverbs rdma_ucm",
+        PATIENCE,
+    )?;
+    guest.wait_until("test -e /sys/class/net/eth0", PATIENCE)?;
+    guest
+        .check(
+            "ip link set eth0 up && rdma link add rxe0 type rxe netdev eth0",
+            PATIENCE,
+        )
+        .map(|_| ())
+}
+
 impl Fabric for Rxe {
     fn attach(&self, guest: usize, mut config: GuestConfig) -> GuestConfig {
         let wire = self.folder.path().join("wire");
@@ -48,16 +63,7 @@ impl Fabric for Rxe {
     }
 
     fn load(&self, guest: &Guest) -> Result<()> {
-        guest.check(
-            "modprobe -a virtio_net rdma_rxe ib_uverbs rdma_ucm",
-            PATIENCE,
-        )?;
-        guest.wait_until("test -e /sys/class/net/eth0", PATIENCE)?;
-        guest.check(
-            "ip link set eth0 up && rdma link add rxe0 type rxe netdev eth0",
-            PATIENCE,
-        )?;
-        Ok(())
+        load_rxe(guest)
     }
 
     fn unload(&self, guest: &Guest) -> Result<()> {
