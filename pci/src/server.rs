@@ -152,8 +152,8 @@ pub fn serve(path: &Path, function: &mut Function, shutdown: &Shutdown) -> Resul
     Listener::bind(path)?.serve(function, shutdown)
 }
 
-/// Removes a socket on which nobody listens.
-fn remove_stale(path: &Path) -> Result<(), ServeError> {
+/// Removes a socket on which nobody listens, so that another can take its place.
+pub fn remove_stale(path: &Path) -> Result<(), ServeError> {
     let os = |doing| {
         move |source| ServeError::Os {
             path: path.to_owned(),

@@ -1,5 +1,6 @@
 //! The command line: what the words are and which part of the program they call. Nothing is done here.
 
+mod ctl;
 mod lab;
 mod scenario;
 mod serve;
@@ -22,6 +23,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Ctl(ctl::Arguments),
     /// Boot guests with emulated NICs and run tools in them
     Lab(lab::Arguments),
 }
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
     logger.init();
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
     };
     result.unwrap_or_else(|error| {

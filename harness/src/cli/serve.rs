@@ -1,5 +1,6 @@
 //! `rocinante serve`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,9 +10,11 @@ use signal_hook::iterator::Signals;
 
 use rocinante_wire::fault::RuleErrors;
 
+use crate::control::client::default_socket;
+use crate::control::http::parse_address;
 use crate::faults::Faults;
 use crate::ports::{PortKind, PortSpec};
-use crate::serve::{NicSpec, Server, ServerConfig, check_all_faults};
+use crate::serve::{CaptureRing, NicSpec, Server, ServerConfig, check_all_faults};
 
 /// Serve NICs on vfio-user sockets until SIGINT or SIGTERM.
 ///
@@ -32,6 +35,19 @@ pub struct Arguments {
     /// Write every frame of every link to this pcapng file
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
+
+    /// Capture to a ring of files instead: so many (FILE.0001 and so on), each of about this size (100M,5)
+    #[arg(long, value_name = "SIZE,FILES", requires = "capture")]
+    capture_ring: Option<CaptureRing>,
+
+    /// Let `rocinante ctl` control the server through this socket, which is only for this user
+    /// [default: rocinante.sock in $XDG_RUNTIME_DIR, or in /run for root]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "")]
+    control: Option<PathBuf>,
+
+    /// Serve metrics for Prometheus at http://ADDR/metrics, where ADDR is a port of this host or ADDRESS:PORT
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    metrics: Option<SocketAddr>,
 
     /// Faults of links, firmware and devices in TOML; NICs are named after their sockets (nic0.sock: nic0)
     #[arg(long, value_name = "FILE")]
@@ -72,12 +88,20 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         },
     };
+    let control = match &arguments.control {
+        Some(path) if path.as_os_str().is_empty() => {
+            Some(default_socket().context("--control needs a path: XDG_RUNTIME_DIR is not set")?)
+        }
+        path => path.clone(),
+    };
     let server = Server::serve(ServerConfig {
         nics: arguments.nics.clone(),
         ports: arguments.ports.clone(),
         capture: arguments.capture.clone(),
+        capture_ring: arguments.capture_ring,
         faults,
-        ..ServerConfig::default()
+        control: control.clone(),
+        metrics: arguments.metrics,
     })?;
     println!("QEMU needs shared memory: -machine q35,memory-backend=m \\");
     println!("  -object memory-backend-memfd,id=m,size=2G,share=on -m 2G");
@@ -96,8 +120,19 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             println!("  {}", vm.qemu_arguments(&spec.name));
         }
     }
+    if let Some(path) = &control {
+        println!("control: {}", path.display());
+    }
+    if let Some(address) = server.metrics_address() {
+        println!("metrics: http://{address}/metrics");
+    }
     println!("ready");
-    signals.forever().next();
+    let ender = server.handle().clone();
+    std::thread::spawn(move || {
+        signals.forever().next();
+        ender.quit();
+    });
+    server.wait_for_quit();
     server.stop()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -120,6 +155,9 @@ mod tests {
                 nics: vec![NicSpec::new(socket.clone())],
                 ports: Vec::new(),
                 capture: None,
+                capture_ring: None,
+                control: None,
+                metrics: None,
                 faults: Some(path.clone()),
             };
             let code = run(&arguments).unwrap();

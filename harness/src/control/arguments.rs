@@ -17,6 +17,8 @@ pub enum Kind {
     Texts,
     /// An object with these members.
     Object(&'static [Argument]),
+    /// An object with any members.
+    Any,
 }
 
 impl Kind {
@@ -27,7 +29,7 @@ impl Kind {
             Kind::Number => "number",
             Kind::Flag => "boolean",
             Kind::Texts => "strings",
-            Kind::Object(_) => "object",
+            Kind::Object(_) | Kind::Any => "object",
         }
     }
 
@@ -42,7 +44,7 @@ impl Kind {
                         .as_array()
                         .is_some_and(|list| list.iter().all(Value::is_string))
             }
-            Kind::Object(_) => value.is_object(),
+            Kind::Object(_) | Kind::Any => value.is_object(),
         }
     }
 }
@@ -163,6 +165,12 @@ impl Arguments {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The members of an object that may have any.
+    pub fn members(&self, name: &str) -> Map<String, Value> {
+        let object = self.0.get(name).and_then(Value::as_object);
+        object.cloned().unwrap_or_default()
     }
 
     /// The members of an object.

@@ -102,21 +102,31 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "load-faults",
-        does: "replaces all fault rules",
+        does: "replaces all faults",
         arguments: &[optional("text", Kind::Text), optional("file", Kind::Text)],
         run: Run::Server(faults::load),
     },
     Command {
         name: "query-faults",
-        does: "the fault rules in force, with their hits",
+        does: "the faults in force, with their hits",
         arguments: &[],
         run: Run::Server(faults::query),
     },
     Command {
         name: "clear-faults",
-        does: "takes all fault rules out of force, or one of them",
+        does: "takes all faults out of force, or one of them",
         arguments: &[optional("name", Kind::Text)],
         run: Run::Server(faults::clear),
+    },
+    Command {
+        name: "inject",
+        does: "lets something go wrong at a NIC now",
+        arguments: &[
+            NIC,
+            required("kind", Kind::Text),
+            optional("keys", Kind::Any),
+        ],
+        run: Run::Server(faults::inject),
     },
     Command {
         name: "query-counters",

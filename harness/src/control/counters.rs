@@ -131,7 +131,7 @@ pub fn query(server: &ServerHandle, arguments: &Arguments) -> Result<Value, Fail
         "ports": ports.collect::<Vec<_>>(),
     });
     if port.is_none() {
-        answer["faults"] = faults::entries(&server.control().rules()).into();
+        answer["faults"] = faults::entries(server).into();
         answer["capture"] = capture::state(server);
     }
     Ok(answer)

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::arguments::{Arguments, not_found};
 use super::protocol::{Class, Failure};
 use super::session::MAX_LINE;
+use super::nic;
+use crate::faults::{Faults, injection_from_json};
 use crate::serve::ServerHandle;
 
 /// Executes `load-faults`.
@@ -20,11 +22,9 @@ pub fn load(server: &ServerHandle, arguments: &Arguments) -> Result<Value, Failu
             return Err(Failure::argument(desc));
         }
     };
-    let rules: Rules = text.parse().map_err(bad_rules)?;
-    server.check_faults(&rules).map_err(bad_rules)?;
-    let count = rules.rules().len() + rules.links().len() + rules.shapes().len();
-    server.control().set_rules(rules);
-    Ok(json!({ "loaded": count }))
+    let faults: Faults = text.parse().map_err(bad_rules)?;
+    server.set_faults(faults).map_err(bad_rules)?;
+    Ok(json!({ "loaded": entries(server).len() }))
 }
 
 /// A file of rules, which cannot be longer than rules that come as text.
@@ -55,7 +55,23 @@ fn bad_rules(errors: RuleErrors) -> Failure {
 }
 
 /// The entries in force, in the order of kinds and of the file.
-pub fn entries(rules: &Rules) -> Vec<Value> {
+pub fn entries(server: &ServerHandle) -> Vec<Value> {
+    let mut all = of_cables(&server.control().rules());
+    all.extend(server.device_faults().into_iter().map(|fault| {
+        json!({
+            "name": fault.counters.name,
+            "kind": "device",
+            "line": fault.line,
+            "nics": fault.nics,
+            "matches": fault.counters.matches,
+            "hits": fault.counters.hits,
+        })
+    }));
+    all
+}
+
+/// Those of packets and links.
+fn of_cables(rules: &Rules) -> Vec<Value> {
     let packets = rules.rules().iter().map(|rule| {
         let counters = rule.counters();
         let mut entry = entry("rule", rule.name(), rule.line(), rule.place());
@@ -102,21 +118,29 @@ fn entry(kind: &str, name: &str, line: usize, place: &Place) -> Value {
 
 /// Executes `query-faults`.
 pub fn query(server: &ServerHandle, _: &Arguments) -> Result<Value, Failure> {
-    let rules = server.control().rules();
-    Ok(json!({ "faults": entries(&rules) }))
+    Ok(json!({ "faults": entries(server) }))
 }
 
 /// Executes `clear-faults`.
 pub fn clear(server: &ServerHandle, arguments: &Arguments) -> Result<Value, Failure> {
     let Some(name) = arguments.text("name") else {
-        server.control().set_rules(Rules::default());
+        server.set_faults(Faults::default()).map_err(bad_rules)?;
         return Ok(json!({}));
     };
-    let rules = server.control().rules();
-    if !server.control().clear_rule(name) {
-        let names = entries(&rules).into_iter();
+    if !server.clear_fault(name) {
+        let names = entries(server).into_iter();
         let names = names.filter_map(|entry| Some(entry["name"].as_str()?.to_owned()));
-        return Err(not_found("rule", name, names));
+        return Err(not_found("fault", name, names));
     }
+    Ok(json!({}))
+}
+
+/// Executes `inject`.
+pub fn inject(server: &ServerHandle, arguments: &Arguments) -> Result<Value, Failure> {
+    let n = nic::named(server, arguments, "nic")?;
+    let keys = arguments.members("keys");
+    let injection = injection_from_json(arguments.needed("kind")?, &keys)
+        .map_err(|error| Failure::argument(error.to_string()))?;
+    server.inject(n, injection).ok_or_else(nic::gone)?;
     Ok(json!({}))
 }

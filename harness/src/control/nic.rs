@@ -82,14 +82,13 @@ pub fn status(server: &ServerHandle, _: &Arguments) -> Result<Value, Failure> {
             "pages": glance.inventory.pages,
         }));
     }
-    let rules = server.control().rules();
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime": server.uptime().as_secs(),
         "nics": nics,
         "ports": server.ports().map(|spec| spec.name.clone()).collect::<Vec<_>>(),
-        "faults": faults::entries(&rules).len(),
+        "faults": faults::entries(server).len(),
         "capture": capture::state(server),
     }))
 }

@@ -27,6 +27,8 @@ pub enum Class {
     BadRules,
     /// It could not be done.
     Failed,
+    /// The client is somebody else's.
+    Denied,
 }
 
 impl Class {
@@ -39,6 +41,7 @@ impl Class {
             Class::NotFound => "NotFound",
             Class::BadRules => "BadRules",
             Class::Failed => "Failed",
+            Class::Denied => "Denied",
         }
     }
 }

@@ -11,6 +11,17 @@ use super::{NicSpec, ServerHandle, check_faults};
 use crate::faults::{DeviceFault, Faults};
 use crate::ports::PortSpec;
 
+/// A fault of firmware or devices that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFaultStatus {
+    /// Its name, and how often it matched and hit.
+    pub counters: RuleCounters,
+    /// The line of the file where it stands.
+    pub line: usize,
+    /// Names of NICs, with `*` and `?`; empty for all.
+    pub nics: Vec<String>,
+}
+
 /// The faults of devices that are loaded.
 #[derive(Default)]
 pub(super) struct Loaded(Mutex<Vec<DeviceFault>>);
@@ -73,6 +84,19 @@ impl ServerHandle {
         let loaded = self.loaded().lock();
         counters.extend(loaded.iter().map(|fault| fault.fault.counters()));
         counters
+    }
+
+    /// The faults of firmware and devices that are in force.
+    pub fn device_faults(&self) -> Vec<DeviceFaultStatus> {
+        let loaded = self.loaded().lock();
+        let there = loaded.iter().filter(|fault| !fault.fault.is_cleared());
+        there
+            .map(|fault| DeviceFaultStatus {
+                counters: fault.fault.counters(),
+                line: fault.line,
+                nics: fault.nics.clone(),
+            })
+            .collect()
     }
 
     /// Ends one fault; others stay as they are. False if there is none of that name. What an adapter is said to be

@@ -10,7 +10,6 @@ use rocinante_device::mlx5::leak::{Findings, Inventory};
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_device::mlx5::{GuestPayload, Input, Nic};
 use rocinante_wire::cable::Control;
-use rocinante_wire::fault::{RuleErrors, Rules};
 use rocinante_wire::switch::{PortCounters, PortWatch};
 use serde_json::json;
 
@@ -18,7 +17,7 @@ use super::captures::{CaptureSpec, CaptureStatus, Captures};
 use super::engine::{Mailbox, Request};
 use super::events::Events;
 use super::faults::Loaded;
-use super::{ANSWER, NicSpec, spec};
+use super::{ANSWER, NicSpec};
 use crate::ports::{OutsideCounters, PortSpec, PortView};
 
 /// A port of a link, seen from the switch.
@@ -170,13 +169,6 @@ impl ServerHandle {
     /// driver has been told of a link that came up anew. `None` if there is no such NIC.
     pub fn set_speed(&self, n: usize, speed: LinkSpeed) -> Option<()> {
         self.ask(n, |done| Request::Quiesce(Input::FarEnd(speed), done))
-    }
-
-    /// Checks that every fault is at a port there is.
-    pub fn check_faults(&self, faults: &Rules) -> Result<(), RuleErrors> {
-        let nics: Vec<_> = self.specs().cloned().collect();
-        let ports: Vec<_> = self.ports().cloned().collect();
-        spec::check_faults(&nics, &ports, faults)
     }
 
     /// Resets the `n`th NIC as its own firmware could: all is as at power-on, but the monitor, the

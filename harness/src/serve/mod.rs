@@ -12,6 +12,7 @@ mod notes;
 mod spec;
 mod wake;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use rocinante_wire::cable::{Cable, Control};
 use rocinante_wire::switch::{Links, PortWatch, Wake};
 use rocinante_wire::time::Time;
 
+use crate::control::Doors;
 use crate::faults::Faults;
 use crate::ports::{self, PortSpec};
 use ageing::Ageing;
@@ -35,7 +37,7 @@ pub use engine::Engine;
 use engine::Mailbox;
 pub(crate) use engine::Plug;
 use events::Events;
-pub use faults::check_all_faults;
+pub use faults::{DeviceFaultStatus, check_all_faults};
 pub use handle::{PortStatus, ServerHandle};
 use model::Model;
 pub use spec::{DEFAULT_LINK, NicSpec, check_faults};
@@ -97,6 +99,10 @@ pub struct ServerConfig {
     pub capture_ring: Option<CaptureRing>,
     /// Faults on the links, from the beginning on.
     pub faults: Faults,
+    /// A socket to control the server by.
+    pub control: Option<PathBuf>,
+    /// Where metrics are to be had; port 0 for any that is free.
+    pub metrics: Option<SocketAddr>,
 }
 
 struct Served {
@@ -116,6 +122,7 @@ pub struct Server {
     ports: Vec<ports::Served>,
     handle: ServerHandle,
     shutdown: Shutdown,
+    doors: Doors,
     // Ends with the server.
     _ageing: Ageing,
 }
@@ -184,13 +191,21 @@ impl Server {
         let views = ports.iter().map(|port| port.view().clone()).collect();
         let handle = ServerHandle::new(members, views, control, events, captures);
         handle.set_faults(config.faults)?;
-        Ok(Server {
+        let mut server = Server {
             nics,
             ports,
             handle,
             shutdown,
+            doors: Doors::default(),
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
-        })
+        };
+        server.doors = Doors::open(config.control.as_deref(), config.metrics, &server.handle)?;
+        Ok(server)
+    }
+
+    /// Where metrics are to be had.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.doors.metrics_address()
     }
 
     /// For other threads.
@@ -204,6 +219,7 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<()> {
+        self.doors = Doors::default();
         self.shutdown.trigger();
         self.ports.clear();
         let mut result = Ok(());
