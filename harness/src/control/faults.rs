@@ -6,9 +6,9 @@ use rocinante_wire::fault::{LinkKind, Place, RuleErrors, Rules};
 use serde_json::{Value, json};
 
 use super::arguments::{Arguments, not_found};
+use super::nic;
 use super::protocol::{Class, Failure};
 use super::session::MAX_LINE;
-use super::nic;
 use crate::faults::{Faults, injection_from_json};
 use crate::serve::ServerHandle;
 

@@ -132,7 +132,7 @@ impl Stage {
             nics,
             capture: capture.map(Path::to_path_buf),
             ports: machines.ports.clone(),
-            faults: faults.into(),
+            faults,
             ..ServerConfig::default()
         })?;
         let mut stage = Self {
