@@ -135,7 +135,7 @@ impl Eqe {
     pub fn module(status: u8, error: u8) -> Eqe {
         Eqe::new(EventType::PortModule, 0)
             .with_word(0x20, u32::from(status))
-            .with_word(0x24, u32::from(error) << 16)
+            .with_word(0x24, u32::from(error) << 8)
     }
 
     /// Event of a QP, SQ or RQ: resource type in byte 0x34 (0 QP, 1 RQ, 2 SQ), number at 0x38.

@@ -38,13 +38,8 @@ pub(super) fn complaints(plan: &GuestPlan, messages: &str) -> Vec<String> {
 }
 
 impl Run<'_> {
-    /// A check for each expectation of a step. `logs` is what the kernels of the guests had said before.
-    pub(super) fn checks(
-        &mut self,
-        step: &Step,
-        came: &Came,
-        logs: &[(usize, String)],
-    ) -> Vec<Check> {
+    /// A check for each expectation of a step.
+    pub(super) fn checks(&mut self, step: &Step, came: &Came) -> Vec<Check> {
         let expect = &step.expect;
         let mut checks = self.of_output(step, expect, came);
         if let Some(wanted) = &expect.duration {
@@ -95,8 +90,9 @@ impl Run<'_> {
                 if present { "" } else { "no " },
                 pattern.source()
             );
-            let before = logs.iter().find(|(of, _)| of == guest);
-            let said = self.messages_since(*guest, before.map_or("", |(_, text)| text));
+            let since = expect.log_since.unwrap_or(Since::Start);
+            let before = self.logs.get(&(since, *guest)).map_or("", String::as_str);
+            let said = self.messages_since(*guest, before);
             let looked = said.and_then(|said| {
                 let regex = pattern
                     .regex(&self.variables)
@@ -219,6 +215,22 @@ impl Run<'_> {
             // What is not there yet begins at 0.
             let value = self.read(&counter).unwrap_or(0.0);
             self.bases.insert((since, counter), value);
+        }
+        for step in &self.scenario.steps {
+            let expect = &step.expect;
+            if expect.log_since != Some(since) {
+                continue;
+            }
+            for (guest, _) in expect.kernel_log.iter().chain(&expect.no_kernel_log) {
+                // One that does not run has said nothing.
+                if let (false, Ok(machine)) = (
+                    self.logs.contains_key(&(since, *guest)),
+                    self.stage.guest(*guest),
+                ) {
+                    let messages = machine.messages()?;
+                    self.logs.insert((since, *guest), messages);
+                }
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use regex::Regex;
 use rocinante_device::mlx5::PortManager;
+use rocinante_device::mlx5::fault::Injection;
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 
@@ -248,6 +249,13 @@ pub enum Action {
     Speed(Vec<(usize, LinkSpeed)>),
     /// Replaces all faults by those of these sets.
     Faults(Vec<String>),
+    /// Lets something go wrong at a NIC now.
+    Inject {
+        /// The NIC.
+        nic: usize,
+        /// What.
+        injection: Injection,
+    },
     /// Starts a capture or ends it.
     Capture {
         /// Starts one.
@@ -323,10 +331,12 @@ pub struct Expect {
     pub values: Vec<ValueWanted>,
     /// Counters.
     pub counters: Vec<CounterWanted>,
-    /// In a guest's kernel's log since the step began.
+    /// In a guest's kernel's log.
     pub kernel_log: Vec<(usize, Pattern)>,
     /// Not there.
     pub no_kernel_log: Vec<(usize, Pattern)>,
+    /// From when on what the kernel says counts.
+    pub log_since: Option<Since>,
     /// NICs and whether they have a carrier, as their drivers see it.
     pub carrier: Vec<(usize, bool)>,
     /// How long what is done takes, in seconds.

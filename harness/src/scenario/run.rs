@@ -32,6 +32,8 @@ pub(super) struct Run<'a> {
     pub jobs: BTreeMap<String, (usize, Task)>,
     /// What counters were when they began to count.
     pub bases: BTreeMap<(Since, Counter), f64>,
+    /// What guests' kernels had said by then.
+    pub logs: BTreeMap<(Since, usize), String>,
     /// Hits and matches of rules that are not in force any more.
     pub past_rules: BTreeMap<String, (u64, u64)>,
     /// What guests' kernels said before they were switched off.
@@ -171,6 +173,7 @@ impl<'a> Run<'a> {
             variables: scenario.variables.clone(),
             jobs: BTreeMap::new(),
             bases: BTreeMap::new(),
+            logs: BTreeMap::new(),
             past_rules: BTreeMap::new(),
             past_logs: BTreeMap::new(),
             folder: folder.to_owned(),

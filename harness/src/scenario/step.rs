@@ -31,13 +31,9 @@ impl Run<'_> {
         if let Err(error) = self.take_bases(Since::Step(number)) {
             return fail(error);
         }
-        let logs = match self.logs_before(step) {
-            Ok(logs) => logs,
-            Err(error) => return fail(error),
-        };
         let until = step.within.map(|within| began + within);
         loop {
-            let checks = self.once(step, &logs, began);
+            let checks = self.once(step, began);
             let bad = checks.iter().any(|check| check.outcome == Outcome::Failed);
             let again = bad
                 && until.is_some_and(|until| Instant::now() < until)
@@ -49,7 +45,7 @@ impl Run<'_> {
         }
     }
 
-    fn once(&mut self, step: &Step, logs: &[(usize, String)], began: Instant) -> Vec<Check> {
+    fn once(&mut self, step: &Step, began: Instant) -> Vec<Check> {
         let started = Instant::now();
         let acted = self.act(step).map(|came| Came {
             took: started.elapsed(),
@@ -67,7 +63,7 @@ impl Run<'_> {
             Err(why) => Check::failed(&step.name, why, took),
         };
         first.output.clone_from(&came.text);
-        let mut checks = self.checks(step, &came, logs);
+        let mut checks = self.checks(step, &came);
         for check in &mut checks {
             if check.outcome == Outcome::Failed {
                 check.output.clone_from(&came.text);
@@ -100,24 +96,6 @@ impl Run<'_> {
                 }
             }
         }
-    }
-
-    /// What the kernels have said by now of those guests whose logs are looked at.
-    fn logs_before(&self, step: &Step) -> Result<Vec<(usize, String)>> {
-        let wanted = step.expect.kernel_log.iter();
-        let mut guests: Vec<usize> = wanted
-            .chain(&step.expect.no_kernel_log)
-            .map(|(guest, _)| *guest)
-            .collect();
-        guests.sort_unstable();
-        guests.dedup();
-        // One that does not run has said nothing.
-        let running = guests
-            .into_iter()
-            .filter_map(|guest| Some((guest, self.stage.guest(guest).ok()?)));
-        running
-            .map(|(guest, machine)| Ok((guest, machine.messages()?)))
-            .collect()
     }
 
     fn text(&self, template: &Template) -> Result<String> {
@@ -202,6 +180,12 @@ impl Run<'_> {
                 }
             }
             Action::Faults(sets) => self.set_faults(sets)?,
+            Action::Inject { nic, injection } => {
+                self.stage
+                    .server
+                    .inject(*nic, *injection)
+                    .context("the NIC has ended")?;
+            }
             Action::Capture { start } => self.capture(*start)?,
             Action::Power { guest, change } => self.power(*guest, *change, patience)?,
         }

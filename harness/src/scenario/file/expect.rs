@@ -79,9 +79,16 @@ impl Reader<'_> {
                     .counters
                     .push(self.counter_wanted(&entry, since, context)?);
             }
-        } else if let Some(value) = table.get("since") {
-            return Err(value.wrong("'since' says from when 'counters' count, and there are none"));
+        } else if let Some(value) = table.get("since")
+            && !["kernel_log", "no_kernel_log"]
+                .iter()
+                .any(|key| table.get(key).is_some())
+        {
+            return Err(value.wrong(
+                "'since' is of 'counters', 'kernel_log' and 'no_kernel_log', and there are none",
+            ));
         }
+        expect.log_since = Some(since);
         for (key, list) in [
             ("kernel_log", &mut expect.kernel_log),
             ("no_kernel_log", &mut expect.no_kernel_log),

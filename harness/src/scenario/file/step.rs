@@ -10,6 +10,7 @@ use super::super::model::{
 use super::super::source::Wrong;
 use super::super::template::Template;
 use super::{Reader, Table, Value, check_name};
+use crate::faults::injection_from_json;
 
 const ACTIONS: &[&str] = &[
     "run",
@@ -22,6 +23,7 @@ const ACTIONS: &[&str] = &[
     "unplug",
     "speed",
     "faults",
+    "inject",
     "capture",
     "power",
 ];
@@ -307,6 +309,7 @@ impl Reader<'_> {
                 Action::Speed(speeds)
             }
             "faults" => Action::Faults(self.set_names(value, context.sets)?),
+            "inject" => inject(value, context)?,
             "capture" => Action::Capture {
                 start: match &*value.text()? {
                     "start" => true,
@@ -422,6 +425,35 @@ impl Reader<'_> {
     }
 }
 
+/// `{ nic = "alice", kind = "module", status = "unplugged" }`: the words of an entry of faults, but for when.
+fn inject(value: &Value<'_>, context: &Context<'_>) -> Result<Action, Wrong> {
+    let table = value.table()?;
+    let named = table.need("nic")?;
+    let nic = context.nic(&named, &named.text()?)?;
+    let kind = table.need("kind")?.text()?;
+    let mut keys = serde_json::Map::new();
+    for entry in table.iter() {
+        if !["nic", "kind"].contains(&entry.key) {
+            keys.insert(entry.key.to_owned(), json(&entry)?);
+        }
+    }
+    let injection = injection_from_json(&kind, &keys).map_err(|error| value.wrong(error))?;
+    Ok(Action::Inject { nic, injection })
+}
+
+fn json(value: &Value<'_>) -> Result<serde_json::Value, Wrong> {
+    if value.is_list() {
+        return value.list().iter().map(json).collect();
+    }
+    match (value.string(), value.boolean(), value.figure()) {
+        (Some(text), _, _) => Ok(text.into_owned().into()),
+        (_, Some(flag), _) => Ok(flag.into()),
+        (_, _, Some(figure)) if figure.fract() == 0.0 => Ok((figure as i64).into()),
+        (_, _, Some(figure)) => Ok(figure.into()),
+        _ => Err(value.expected("a string, a number, true or false")),
+    }
+}
+
 /// How a step without a name is called.
 fn title(action: &Action, context: &Context<'_>) -> String {
     let guest = |number: usize| context.machines.guests[number].name.as_str();
@@ -465,6 +497,11 @@ fn title(action: &Action, context: &Context<'_>) -> String {
         }
         Action::Faults(sets) if sets.is_empty() => "no faults".to_owned(),
         Action::Faults(sets) => format!("faults: {}", sets.join(", ")),
+        Action::Inject { nic: n, injection } => {
+            let text = format!("{injection:?}");
+            let word = text.split(|c: char| !c.is_alphanumeric()).next();
+            format!("inject into {}: {}", nic(*n), word.unwrap_or_default())
+        }
         Action::Capture { start: true } => "start a capture".to_owned(),
         Action::Capture { start: false } => "end the capture".to_owned(),
         Action::Power { guest: g, change } => {

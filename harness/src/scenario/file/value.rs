@@ -119,6 +119,10 @@ impl<'t> Value<'t> {
         }
     }
 
+    pub fn is_list(&self) -> bool {
+        self.item.get_ref().is_array()
+    }
+
     pub fn is_table(&self) -> bool {
         self.item.get_ref().is_table()
     }
