@@ -131,7 +131,7 @@ impl Eqe {
         Eqe::module(1, 0)
     }
 
-    /// Module 0 says this: module in byte 0x21, status in byte 0x23, error type in byte 0x25.
+    /// Module 0 says this: module in byte 0x21, status in byte 0x23, error type in byte 0x26.
     pub fn module(status: u8, error: u8) -> Eqe {
         Eqe::new(EventType::PortModule, 0)
             .with_word(0x20, u32::from(status))

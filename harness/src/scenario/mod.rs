@@ -5,6 +5,8 @@
 
 mod compare;
 mod counter;
+#[cfg(test)]
+mod examples;
 mod expect;
 mod faults;
 mod file;
