@@ -8,6 +8,7 @@
 pub mod buf;
 pub mod cable;
 pub mod capture;
+pub mod cnp;
 pub mod fault;
 pub mod frame;
 pub mod ib;

@@ -20,6 +20,7 @@ use super::hca::Hca;
 use super::mkey::Mkeys;
 use super::notes::Notes;
 use super::port::Port;
+use super::qp::congestion::Congestion;
 use super::roce::Roce;
 use super::srq::Srq;
 use super::table::{Numbers, Table};
@@ -174,6 +175,8 @@ pub struct Core {
     pub eth: Eth,
     /// RoCE packets dropped for their ICRC (`rx_icrc_encapsulated`).
     pub icrc_errors: u64,
+    /// Counters of congestion.
+    pub congestion: Congestion,
     /// Frames to send.
     pub out: Output,
     /// Buffers of frames that are bytes.
@@ -220,6 +223,7 @@ impl Core {
             port: Port::new(),
             eth: Eth::new(),
             icrc_errors: 0,
+            congestion: Congestion::default(),
             out: Output::default(),
             buffers: BufPool::for_frames(FRAME_BUFFERS),
             notes: Notes::default(),

@@ -53,6 +53,7 @@ impl Core {
         self.port = old.port;
         self.vport_counters = old.vport_counters;
         self.icrc_errors = old.icrc_errors;
+        self.congestion = old.congestion;
         self.notes = old.notes;
     }
 }

@@ -27,7 +27,8 @@ use super::qp::{
 };
 use super::resources::{
     AllocPdOut, AllocQCounterOut, AllocTransportDomainOut, AllocUarOut, AllocXrcdOut, DeallocPdIn,
-    DeallocQCounterIn, DeallocTransportDomainIn, DeallocUarIn, DeallocXrcdIn, QueryQCounterIn,
+    DeallocQCounterIn, DeallocTransportDomainIn, DeallocUarIn, DeallocXrcdIn, QueryCongParamsIn,
+    QueryCongParamsOut, QueryCongStatisticsIn, QueryCongStatisticsOut, QueryQCounterIn,
     QueryQCounterOut,
 };
 use super::srq::{
@@ -239,9 +240,9 @@ opcodes! {
     0x821 QueryDiagnostics "QUERY_DIAGNOSTICS";
     0x822 QueryCongStatus "QUERY_CONG_STATUS";
     0x823 ModifyCongStatus "MODIFY_CONG_STATUS";
-    0x824 QueryCongParams "QUERY_CONG_PARAMS";
+    0x824 QueryCongParams "QUERY_CONG_PARAMS": QueryCongParamsIn 0x10 => QueryCongParamsOut;
     0x825 ModifyCongParams "MODIFY_CONG_PARAMS";
-    0x826 QueryCongStatistics "QUERY_CONG_STATISTICS";
+    0x826 QueryCongStatistics "QUERY_CONG_STATISTICS": QueryCongStatisticsIn 0x10 => QueryCongStatisticsOut;
     0x827 AddVxlanUdpDport "ADD_VXLAN_UDP_DPORT": VxlanUdpDportIn 0x10 => Output;
     0x828 DeleteVxlanUdpDport "DELETE_VXLAN_UDP_DPORT": VxlanUdpDportIn 0x10 => Output;
     0x829 SetL2TableEntry "SET_L2_TABLE_ENTRY": SetL2TableEntryIn 0x40 => Output;

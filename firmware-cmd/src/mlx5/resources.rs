@@ -62,6 +62,35 @@ layout! {
         0x1c[7:0] counter_set_id;
     }
 
+    /// Input of QUERY_CONG_STATISTICS.
+    pub input QueryCongStatisticsIn[0x10] {
+        0x08[31] clear;
+    }
+
+    /// Output of QUERY_CONG_STATISTICS.
+    pub output QueryCongStatisticsOut[0x110] {
+        0x10 rp_cur_flows;
+        0x14 sum_flows;
+        0x18 rp_cnp_ignored: u64;
+        0x20 rp_cnp_handled: u64;
+        0x48 time_stamp: u64;
+        0x50 accumulators_period;
+        0x54 np_ecn_marked_roce_packets: u64;
+        0x5c np_cnp_sent: u64;
+    }
+
+    /// Input of QUERY_CONG_PARAMS.
+    pub input QueryCongParamsIn[0x10] {
+        0x0c[3:0] cong_protocol;
+    }
+
+    /// Output of QUERY_CONG_PARAMS for the notification point of RoCE v2
+    /// (`cong_control_r_roce_ecn_np`); that of others is as long.
+    pub output QueryCongParamsOut[0x110] {
+        0x28[13:8] cnp_dscp;
+        0x28[2:0] cnp_802p_prio;
+    }
+
     /// Output of QUERY_Q_COUNTER.
     pub output QueryQCounterOut[0x100] {
         0x10 rx_write_requests;

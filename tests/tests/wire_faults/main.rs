@@ -36,6 +36,7 @@ fn faults_as_linux_sees_them() {
     part("late", &bench, packets::late);
     part("changed", &bench, packets::changed);
     part("forged", &bench, packets::forged);
+    part("congested", &bench, packets::congested);
     part("given up", &bench, packets::given_up);
     part("chosen", &bench, packets::chosen);
     let capture = bench.control().stop_capture().expect("the capture");

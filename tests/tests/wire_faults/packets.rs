@@ -428,6 +428,46 @@ pub fn forged(bench: &Bench<'_>) {
     );
 }
 
+/// Congestion as a switch shows it, and as the peer tells.
+pub fn congested(bench: &Bench<'_>) {
+    let name = "marked";
+    let rule = asked(
+        name,
+        "match = { opcode = 'RC_WRITE_MIDDLE' }\nnth = [2, 3]\naction = 'ecn-ce'",
+    );
+    let outcome = bench.run(name, &rule, WRITE);
+    outcome.assert_right();
+    // Two that come at a time are told of once.
+    let told = outcome.rdma[1].get("np_cnp_sent").copied().unwrap_or(0);
+    assert!((1..=2).contains(&told), "{outcome:?}");
+    outcome.assert_rdma(
+        &[("rp_cnp_handled", told)],
+        &[("np_cnp_sent", told), ("np_ecn_marked_roce_packets", 2)],
+    );
+    let name = "forged CNP";
+    let rule = asked(
+        name,
+        "match = { opcode = 'RC_WRITE_*' }\nfirst = 3\naction = { forge = 'cnp' }",
+    );
+    costs(bench, name, rule, WRITE, &[("rp_cnp_handled", 3)], &[]);
+    // And TCP's, by the counters of Linux' IP.
+    let pair = &bench.pair;
+    let marked = "nstat -az IpExtInCEPkts | awk '/InCE/ { print $2 }'";
+    let before = pair.sh(0, marked);
+    let rule = asked(
+        "pings marked",
+        "match = { icmp.type = 8 }\naction = 'ecn-ce'",
+    );
+    bench.set(&rule);
+    pair.sh(0, "ping -c 3 -i 0.2 -W 20 -Q 2 192.0.2.2");
+    assert_eq!(bench.hits()["pings marked"].hits, 3);
+    bench.set("");
+    // The replies have what the requests had.
+    let after = pair.sh(0, marked);
+    let [before, after] = [before, after].map(|text| text.trim().parse::<u64>().expect("a number"));
+    assert_eq!(after - before, 3);
+}
+
 /// The time after which a requester gives up, IBTA 9.7.6.1.3: `retry_cnt` + 1 times 4.096 µs · 2^timeout.
 pub fn given_up(bench: &Bench<'_>) {
     for (timeout, retries) in [(14, 7), (16, 2), (18, 0)] {

@@ -2,62 +2,15 @@
 //! the packet that they answer.
 
 use super::rule::Answer;
-use crate::frame::{Body, Frame, Payload};
+use crate::cnp::{answer_to, cnp};
+use crate::frame::{Frame, Payload};
 use crate::opcode::{Op, Opcode, Service};
-use crate::packet::{Aeth, Packet};
-use crate::roce::{Address, HeaderTemplate, L3, RoceFrame};
+use crate::packet::Aeth;
+use crate::roce::RoceFrame;
 use crate::transport::aeth::{ACK, RNR_NAK};
-
-/// Differentiated services code point of notifications, with ECN-capable transport: what
-/// ConnectX sends.
-const CNP_TOS: u8 = 0xc2;
 
 /// A forged frame, or why there is none.
 pub(crate) type Forged<P> = Option<Frame<P>>;
-
-/// The address of an answer.
-fn back(address: &Address) -> Address {
-    let l3 = match address.l3 {
-        L3::V1 {
-            sgid,
-            dgid,
-            tclass,
-            flow_label,
-            hop_limit,
-        } => L3::V1 {
-            sgid: dgid,
-            dgid: sgid,
-            tclass,
-            flow_label,
-            hop_limit,
-        },
-        L3::V2Ipv4 { src, dst, tos, ttl } => L3::V2Ipv4 {
-            src: dst,
-            dst: src,
-            tos,
-            ttl,
-        },
-        L3::V2Ipv6 {
-            src,
-            dst,
-            tclass,
-            flow_label,
-            hop_limit,
-        } => L3::V2Ipv6 {
-            src: dst,
-            dst: src,
-            tclass,
-            flow_label,
-            hop_limit,
-        },
-    };
-    Address {
-        src_mac: address.dst_mac,
-        dst_mac: address.src_mac,
-        l3,
-        ..*address
-    }
-}
 
 fn ends_message(op: Op) -> bool {
     !matches!(
@@ -74,58 +27,27 @@ pub(crate) fn forge<P: Payload>(
     qpn: u32,
     msn: u32,
 ) -> Forged<P> {
-    let mut address = back(&request.address);
     let Opcode::Ib(service, op) = request.packet.opcode else {
         return None;
     };
+    if answer == Answer::Cnp {
+        return cnp(request, qpn);
+    }
     let reliable = matches!(service, Service::Rc | Service::Xrc) && op.is_request();
-    let (opcode, aeth) = match answer {
-        Answer::Cnp => {
-            match &mut address.l3 {
-                L3::V1 { .. } => return None,
-                L3::V2Ipv4 { tos, .. } => *tos = CNP_TOS,
-                L3::V2Ipv6 { tclass, .. } => *tclass = CNP_TOS,
-            }
-            (Opcode::Cnp, None)
-        }
-        _ if !reliable => return None,
-        _ => {
-            let (syndrome, done) = match answer {
-                Answer::Nak(syndrome) => (syndrome, 0),
-                Answer::RnrNak(timer) => (RNR_NAK | (timer & 0x1f), 0),
-                _ => (ACK, u32::from(ends_message(op))),
-            };
-            let msn = msn.wrapping_add(done) & 0xff_ffff;
-            (
-                Opcode::Ib(service, Op::Acknowledge),
-                Some(Aeth { syndrome, msn }),
-            )
-        }
+    if !reliable {
+        return None;
+    }
+    let (syndrome, done) = match answer {
+        Answer::Nak(syndrome) => (syndrome, 0),
+        Answer::RnrNak(timer) => (RNR_NAK | (timer & 0x1f), 0),
+        _ => (ACK, u32::from(ends_message(op))),
     };
-    let packet = Packet {
-        opcode,
-        solicited: false,
-        ack_req: false,
-        dest_qp: qpn,
-        psn: match answer {
-            Answer::Cnp => crate::psn::Psn::new(0),
-            _ => request.packet.psn,
-        },
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth,
-        atomic_ack: None,
-        imm: None,
-        inv_rkey: None,
-        payload_len: 0,
-        ..request.packet
-    };
-    let mut frame = Frame::empty();
-    let layout = HeaderTemplate::new(&address).write(&packet, frame.head_mut());
-    frame.set_roce(layout, Body::Empty);
-    Some(frame)
+    let msn = msn.wrapping_add(done) & 0xff_ffff;
+    Some(answer_to(request, &request.address.reverse(), |packet| {
+        packet.opcode = Opcode::Ib(service, Op::Acknowledge);
+        packet.dest_qp = qpn;
+        packet.aeth = Some(Aeth { syndrome, msn });
+    }))
 }
 
 #[cfg(test)]

@@ -79,6 +79,45 @@ pub enum L3 {
 }
 
 impl L3 {
+    /// The way back.
+    #[must_use]
+    pub const fn reverse(self) -> L3 {
+        match self {
+            L3::V1 {
+                sgid,
+                dgid,
+                tclass,
+                flow_label,
+                hop_limit,
+            } => L3::V1 {
+                sgid: dgid,
+                dgid: sgid,
+                tclass,
+                flow_label,
+                hop_limit,
+            },
+            L3::V2Ipv4 { src, dst, tos, ttl } => L3::V2Ipv4 {
+                src: dst,
+                dst: src,
+                tos,
+                ttl,
+            },
+            L3::V2Ipv6 {
+                src,
+                dst,
+                tclass,
+                flow_label,
+                hop_limit,
+            } => L3::V2Ipv6 {
+                src: dst,
+                dst: src,
+                tclass,
+                flow_label,
+                hop_limit,
+            },
+        }
+    }
+
     /// Which encapsulation.
     #[must_use]
     pub const fn encap(&self) -> Encap {
@@ -150,6 +189,19 @@ pub struct Address {
     pub l3: L3,
     /// UDP source port (entropy for equal-cost routing); 0 on v1.
     pub udp_sport: u16,
+}
+
+impl Address {
+    /// The address of an answer.
+    #[must_use]
+    pub const fn reverse(&self) -> Address {
+        Address {
+            src_mac: self.dst_mac,
+            dst_mac: self.src_mac,
+            l3: self.l3.reverse(),
+            ..*self
+        }
+    }
 }
 
 #[cfg(test)]

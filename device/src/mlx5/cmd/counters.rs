@@ -2,7 +2,8 @@
 
 use rocinante_firmware_cmd::checks;
 use rocinante_firmware_cmd::mlx5::resources::{
-    AllocQCounterOut, DeallocQCounterIn, QueryQCounterIn, QueryQCounterOut,
+    AllocQCounterOut, DeallocQCounterIn, QueryCongParamsIn, QueryCongParamsOut,
+    QueryCongStatisticsIn, QueryCongStatisticsOut, QueryQCounterIn, QueryQCounterOut,
 };
 use rocinante_firmware_cmd::mlx5::vport::{
     QueryVnicEnvIn, QueryVnicEnvOut, QueryVportCounterIn, QueryVportCounterOut, TrafficCounter,
@@ -11,6 +12,7 @@ use rocinante_firmware_cmd::mlx5::vport::{
 use super::CmdError;
 use crate::mlx5::core::Core;
 use crate::mlx5::counters::{QCounters, Traffic, VportCounters};
+use crate::mlx5::qp::congestion::Congestion;
 
 checks! {
     AllocQCounter { LIMIT = 1, Lim, "all Q counter sets are in use"; }
@@ -67,6 +69,36 @@ pub fn query_q_counter(core: &mut Core, input: &[u8], output: &mut [u8]) -> Resu
     }
     if query.clear() {
         *counters = QCounters::default();
+    }
+    Ok(())
+}
+
+/// QUERY_CONG_STATISTICS.
+pub fn query_cong_statistics(
+    core: &mut Core,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(), CmdError> {
+    let counters = &mut core.congestion;
+    QueryCongStatisticsOut::new(output)
+        .set_rp_cnp_ignored(counters.rp_cnp_ignored)
+        .set_rp_cnp_handled(counters.rp_cnp_handled)
+        .set_np_ecn_marked_roce_packets(counters.np_ecn_marked_roce_packets)
+        .set_np_cnp_sent(counters.np_cnp_sent);
+    if QueryCongStatisticsIn::new(input).clear() {
+        *counters = Congestion::default();
+    }
+    Ok(())
+}
+
+/// `cong_protocol`: the notification point of RoCE v2.
+const NOTIFICATION_POINT: u8 = 2;
+
+/// QUERY_CONG_PARAMS. Whoever reacts has none, since no rate is limited.
+pub fn query_cong_params(input: &[u8], output: &mut [u8]) -> Result<(), CmdError> {
+    let mut out = QueryCongParamsOut::new(output);
+    if QueryCongParamsIn::new(input).cong_protocol() == NOTIFICATION_POINT {
+        out.set_cnp_dscp(48);
     }
     Ok(())
 }

@@ -158,6 +158,8 @@ fn dispatch(
         O::AllocQCounter => counters::alloc_q_counter(core, output),
         O::DeallocQCounter => counters::dealloc_q_counter(core, input),
         O::QueryQCounter => counters::query_q_counter(core, input, output),
+        O::QueryCongStatistics => counters::query_cong_statistics(core, input, output),
+        O::QueryCongParams => counters::query_cong_params(input, output),
         O::QueryVportCounter => counters::query_vport_counter(core, input, output),
         O::QueryVnicEnv => counters::query_vnic_env(core, input, output),
 

@@ -233,6 +233,7 @@ fn create(nic: &mut Nic, input: &[u8], output: &mut Vec<u8>) -> Result<(), CmdEr
         scheduled: false,
         failure: None,
         timer: None,
+        notified: None,
     };
     nic.qps.insert(qpn, qp);
     CreateQpOut::new(&mut *output).set_qpn(qpn);

@@ -1,6 +1,7 @@
 //! Queue pairs: what one is made of. Its send queue is worked in [`send`], incoming packets in
 //! [`receive`], outgoing ones in [`transmit`], datagrams in [`datagram`], the end in [`error`].
 
+pub mod congestion;
 pub mod datagram;
 pub mod error;
 pub mod host;
@@ -78,6 +79,11 @@ impl State {
     /// Whether packets are accepted.
     pub fn receives(self) -> bool {
         matches!(self, State::Rtr | State::Rts | State::SqErr)
+    }
+
+    /// Whether packets of its own leave.
+    pub fn sends(self) -> bool {
+        matches!(self, State::Rts)
     }
 }
 
@@ -312,4 +318,6 @@ pub struct Qp {
     pub failure: Option<Failure>,
     /// Deadline that the NIC's timers hold for it.
     pub timer: Option<Time>,
+    /// When its peer was last told of congestion.
+    pub notified: Option<Time>,
 }

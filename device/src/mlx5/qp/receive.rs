@@ -6,7 +6,7 @@ use rocinante_wire::roce::RoceFrame;
 
 use super::host::{ReceiveHost, SendHost};
 use super::transmit::{after_receive, after_send};
-use super::{Engine, Qp, ServiceType, datagram};
+use super::{Engine, Qp, ServiceType, congestion, datagram};
 use crate::mlx5::core::{Core, NicFrame};
 use crate::mlx5::payload::Incoming;
 
@@ -50,6 +50,10 @@ fn admits(qp: &Qp, roce: &RoceFrame) -> Result<(), &'static str> {
 /// Handles one packet addressed to `qp`, whose ICRC is good.
 pub fn packet(qp: &mut Qp, core: &mut Core, roce: &RoceFrame, frame: &NicFrame) {
     if let Err(reason) = admits(qp, roce) {
+        if roce.packet.opcode == Opcode::Cnp {
+            congestion::notified(qp, core);
+            return;
+        }
         trace!(target: "roce::receive", "QP {:#x}: {:?} dropped: {reason}", qp.attr.qpn, roce.packet.opcode);
         return;
     }
@@ -59,6 +63,9 @@ pub fn packet(qp: &mut Qp, core: &mut Core, roce: &RoceFrame, frame: &NicFrame) 
     if qp.attr.service.is_datagram() {
         datagram::receive(qp, core, roce, frame);
         return;
+    }
+    if roce.address.l3.ecn() == congestion::CE {
+        congestion::marked(qp, core, roce);
     }
     let incoming = Incoming::new(frame, roce.payload.clone());
     let in_rtr = qp.state == super::State::Rtr;

@@ -164,6 +164,8 @@ fn rdma<B: BytesMut>(caps: &mut GeneralCaps<B>) {
         .set_retransmission_q_counters(true)
         .set_enhanced_error_q_counters(true);
     caps.set_modify_rq_counter_set_id(true);
+    // Counters of congestion control; there is nothing to set.
+    caps.set_cc_query_allowed(true);
 }
 
 fn others<B: BytesMut>(caps: &mut GeneralCaps<B>) {
