@@ -24,8 +24,9 @@ const BATCH: usize = 64;
 /// Buffers kept for frames that come in.
 const BUFFERS: usize = 1024;
 
-/// How long a frame waits for room, outside or at another port of the switch, before it is lost. Longer than a receiver is kept from
-/// its work by others, shorter than a sender's patience.
+/// How long a frame waits for room, outside or at another port of the switch, before it is lost;
+/// those that follow do not wait until one has passed. Longer than a receiver is kept from its
+/// work by others, shorter than a sender's patience.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How often an outside that is gone is asked whether it is back.
@@ -42,6 +43,8 @@ struct Outgoing {
     len: usize,
     /// When it is given up.
     until: Time,
+    /// The last one was.
+    jammed: bool,
 }
 
 /// What is wrong, since when, and what it has cost.
@@ -65,6 +68,8 @@ pub(super) struct Runner {
     spare: Option<Buf>,
     /// A frame from outside that the port it is for has no room for, and when that is given up.
     held: Option<(NicFrame, Time)>,
+    /// The last one was given up.
+    jammed: bool,
     outgoing: Outgoing,
     trouble: Option<Episode>,
     /// When to ask for an outside that is gone.
@@ -92,10 +97,12 @@ impl Runner {
             pool: BufPool::for_frames(BUFFERS),
             spare: None,
             held: None,
+            jammed: false,
             outgoing: Outgoing {
                 buf: vec![0; HEADROOM + FRAME_BUF_SIZE],
                 len: 0,
                 until: Time::ZERO,
+                jammed: false,
             },
             trouble: None,
             reopen: None,
@@ -181,6 +188,7 @@ impl Runner {
             let (frame, until) = match self.held.take() {
                 Some(held) => held,
                 None => match self.next_in(now) {
+                    Some(Some(frame)) if self.jammed => (frame, now),
                     Some(Some(frame)) => (frame, now + PATIENCE),
                     // Lost or late; work was done all the same.
                     Some(None) => continue,
@@ -189,13 +197,16 @@ impl Runner {
             };
             let (port, _) = &self.plug;
             // A full port holds its senders up for a while: what waits outside is lost there.
-            if now < until {
-                if let Err(frame) = port.try_send(frame) {
+            match port.try_send(frame) {
+                Ok(()) => self.jammed = false,
+                Err(frame) if now < until => {
                     self.held = Some((frame, until));
                     return taken > 0;
                 }
-            } else {
-                port.send(frame);
+                Err(frame) => {
+                    self.jammed = true;
+                    port.send(frame);
+                }
             }
         }
         true
@@ -268,9 +279,14 @@ impl Runner {
                     add(&self.counts.out_packets, 1);
                     add(&self.counts.out_bytes, self.outgoing.len - HEADROOM);
                     self.outgoing.len = 0;
+                    self.outgoing.jammed = false;
                 }
                 Ok(Sent::Full) if now < self.outgoing.until => return taken > 0,
-                Ok(Sent::Full | Sent::Lost) => self.lose(0),
+                Ok(Sent::Full) => {
+                    self.outgoing.jammed = true;
+                    self.lose(0);
+                }
+                Ok(Sent::Lost) => self.lose(0),
                 Err(trouble) => {
                     self.note(now, &trouble, 0);
                     self.lose(1);
@@ -309,7 +325,7 @@ impl Runner {
         match frame.write_to(room) {
             Ok(_) => {
                 out.len = len;
-                out.until = now + PATIENCE;
+                out.until = if out.jammed { now } else { now + PATIENCE };
             }
             // The guest that sent it has taken its memory back.
             Err(_) => add(&self.counts.out_dropped, 1),

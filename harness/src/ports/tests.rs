@@ -146,3 +146,72 @@ fn what_cannot_be_opened_is_said() {
     let expected = format!("port udp: UDP socket {}: Address already in use", at[0]);
     assert!(error.starts_with(&expected), "{error}");
 }
+
+#[test]
+fn vxlan_takes_its_network_from_any_port_of_its_remote() {
+    let at = addresses(31, 5);
+    let any_port = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
+    let server = serve(&[
+        format!("vxlan={},remote={},vni=66051", at[0], at[1]),
+        format!("udp={},remote={}", at[2], at[3]),
+    ])
+    .unwrap();
+    let (vtep, plain) = (far_end(at[1]), far_end(at[3]));
+    let (elsewhere, stranger) = (far_end(any_port(at[1])), far_end(any_port(at[4])));
+    let network = |vni: [u8; 3], inner: &[u8]| {
+        let [a, b, c] = vni;
+        [&[8, 0, 0, 0, a, b, c, 0], inner].concat()
+    };
+    let there = frame(2, 1, 100);
+    elsewhere
+        .send_to(&network([1, 2, 3], &there), at[0])
+        .unwrap();
+    assert_eq!(receive(&plain), (there, at[2]));
+    let back = frame(1, 2, 9018);
+    plain.send_to(&back, at[2]).unwrap();
+    assert_eq!(receive(&vtep), (network([1, 2, 3], &back), at[0]));
+    let refused = [
+        (&elsewhere, network([1, 2, 4], &back)),
+        (&elsewhere, network([1, 2, 3], &back[..13])),
+        (&elsewhere, back.clone()),
+        (&elsewhere, Vec::new()),
+        (&stranger, network([1, 2, 3], &back)),
+    ];
+    for (socket, datagram) in &refused {
+        socket.send_to(datagram, at[0]).unwrap();
+    }
+    let outside = || server.port_status()[0].outside.unwrap();
+    until("all refused", || {
+        outside().in_refused == refused.len() as u64
+    });
+    assert_eq!((outside().in_packets, outside().out_packets), (1, 1));
+}
+
+#[test]
+fn a_remote_may_come_late_and_go() {
+    let at = addresses(41, 4);
+    let server = serve(&[
+        format!("udp={},remote={},name=west", at[0], at[1]),
+        format!("udp={},remote={},name=east", at[2], at[3]),
+    ])
+    .unwrap();
+    let west = far_end(at[1]);
+    let status = || server.port_status()[1].outside.unwrap();
+    for _ in 0..2 {
+        // The network says that nobody is there: what is sent meanwhile is lost and counted.
+        let before = status().out_dropped;
+        until("a frame is lost", || {
+            west.send_to(&frame(2, 1, 60), at[0]).unwrap();
+            status().out_dropped > before
+        });
+        let east = far_end(at[3]);
+        east.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        until("a frame arrives", || {
+            west.send_to(&frame(2, 1, 61), at[0]).unwrap();
+            east.recv(&mut [0; 100]).is_ok_and(|len| len == 61)
+        });
+        east.send_to(&frame(1, 2, 62), at[2]).unwrap();
+        assert_eq!(receive(&west).0.len(), 62);
+    }
+}

@@ -158,3 +158,34 @@ fn a_checksum_is_finished_where_the_kernel_says() {
     assert_eq!(header.unfinished(), Some((34, 16)));
     assert_eq!(VnetHeader::default().unfinished(), None);
 }
+
+#[test]
+fn a_checksum_that_nobody_calls_unfinished_is_known_by_its_value() {
+    for tag in [false, true] {
+        let l3 = if tag { 18 } else { 14 };
+        let mut frame = tcp4(101, tag);
+        put_all(&mut frame, l3 + 2, &141_u16.to_be_bytes());
+        // What is behind the packet is padding.
+        frame.extend([0xaa; 7]);
+        let good = {
+            let mut good = frame.clone();
+            let sum = add(u64::from(TCP) + 121, &good[l3 + 12..l3 + 20]);
+            let value = checksum(add(sum, &good[l3 + 20..l3 + 141]));
+            put_all(&mut good, l3 + 36, &value.to_be_bytes());
+            good
+        };
+        let pseudo = folded(add(u64::from(TCP) + 121, &frame[l3 + 12..l3 + 20]));
+        put_all(&mut frame, l3 + 36, &pseudo.to_be_bytes());
+        let unfinished = frame.clone();
+        assert_eq!(finish_unmarked(&mut frame), Some(()));
+        assert_eq!(frame, good);
+        // Right ones and wrong ones are left as they are.
+        assert_eq!(finish_unmarked(&mut frame), None);
+        assert_eq!(frame, good);
+        frame[l3 + 37] ^= 1;
+        assert_eq!(finish_unmarked(&mut frame), None);
+        for len in 0..l3 + 141 {
+            assert_eq!(finish_unmarked(&mut unfinished[..len].to_vec()), None);
+        }
+    }
+}
