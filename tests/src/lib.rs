@@ -3,7 +3,9 @@
 
 pub mod capture;
 pub mod guests;
+pub mod hostnet;
 pub mod net;
+pub mod program;
 pub mod replay;
 pub mod tshark;
 pub mod vectors;

@@ -17,6 +17,7 @@ use rocinante_harness::driver::{
 };
 use rocinante_harness::serve::{NicSpec, Server, ServerConfig, sockets_in};
 use rocinante_tests::pattern;
+use rocinante_tests::program::program;
 use rocinante_wire::fault::Rules;
 
 const MEMORY: u64 = 64 << 20;
@@ -505,27 +506,4 @@ fn an_idle_server_costs_nothing() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(specs.iter().all(|spec| !spec.socket.exists()));
-}
-
-/// The program, built if this test was built without it.
-fn program() -> std::path::PathBuf {
-    // target/PROFILE/deps/sockets-HASH
-    let own = std::env::current_exe().unwrap();
-    let folder = own.parent().and_then(Path::parent).unwrap();
-    let program = folder.join("rocinante");
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--quiet",
-        "--package",
-        "rocinante-harness",
-        "--bin",
-        "rocinante",
-    ]);
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().unwrap().success());
-    assert!(program.exists(), "{}", program.display());
-    program
 }

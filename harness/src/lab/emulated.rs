@@ -26,11 +26,25 @@ pub struct Emulated {
 impl Emulated {
     /// Serves `count` NICs; every frame between them goes to `capture` too.
     pub fn start(count: usize, capture: Option<&Path>) -> Result<Self> {
-        Self::start_with_vms(count, 0, capture)
+        Self::start_with(count, capture, ServerConfig::default())
+    }
+
+    /// The same with what else is in `config`, such as ports and faults.
+    pub fn start_with(count: usize, capture: Option<&Path>, config: ServerConfig) -> Result<Self> {
+        Self::serve(count, 0, capture, config)
     }
 
     /// The same with `vms` ports for virtio-net cards on the same switch: `vm0` and so on.
     pub fn start_with_vms(count: usize, vms: usize, capture: Option<&Path>) -> Result<Self> {
+        Self::serve(count, vms, capture, ServerConfig::default())
+    }
+
+    fn serve(
+        count: usize,
+        vms: usize,
+        capture: Option<&Path>,
+        mut config: ServerConfig,
+    ) -> Result<Self> {
         let folder = Scratch::new()?;
         let sockets = sockets_in(folder.path(), count);
         let vms: Vec<VmPort> = (0..vms)
@@ -46,14 +60,11 @@ impl Emulated {
             kind: PortKind::Vm(vm.clone()),
             link: DEFAULT_LINK.to_owned(),
         };
-        let server = Server::serve(ServerConfig {
-            nics: sockets.iter().cloned().map(NicSpec::new).collect(),
-            ports: vms.iter().map(port).collect(),
-            capture: capture.map(Path::to_path_buf),
-            ..ServerConfig::default()
-        })?;
+        config.nics = sockets.iter().cloned().map(NicSpec::new).collect();
+        config.ports.extend(vms.iter().map(port));
+        config.capture = capture.map(Path::to_owned);
         Ok(Self {
-            server,
+            server: Server::serve(config)?,
             sockets,
             vms,
             capture: capture.map(Path::to_owned),
@@ -71,6 +82,11 @@ impl Emulated {
             config.qemu_arguments.extend(options.into_iter().flatten());
         }
         config
+    }
+
+    /// Gives the next guest a NIC that another process serves.
+    pub fn join(&mut self, socket: PathBuf) {
+        self.sockets.push(socket);
     }
 
     /// The NICs.
