@@ -1,12 +1,13 @@
 //! `rocinante lab run`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::lab::{LabConfig, OwnKernel, Progress};
-use crate::scenario::{self, Options, Variables};
+use crate::scenario::{self, Options, ScenarioReport, Variables};
 
 /// The exit status of files with mistakes, as of wrong arguments.
 const MISTAKES: u8 = 2;
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Use guests again for scenarios with the same ones that follow one another
     #[arg(long)]
     reuse: bool,
+    /// Run so many files at a time, each in a process of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
     /// Give a variable of the files a value
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     set: Vec<(String, String)>,
@@ -69,13 +73,21 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
         image,
         modules: arguments.modules.clone(),
     });
-    let options = Options {
-        lab,
-        reuse: arguments.reuse,
+    let show = |report: &ScenarioReport| print!("{}", scenario::table(report));
+    let report = if arguments.jobs > 1 {
+        let folder = scenario::logs(&lab)?;
+        progress.say(&format!("logs and captures: {}", folder.display()));
+        let program = std::env::current_exe().context("the program's own file")?;
+        let words = words(arguments, &lab);
+        let jobs = usize::from(arguments.jobs);
+        scenario::run_side_by_side(&scenarios, &program, &words, jobs, &folder, show)?
+    } else {
+        let options = Options {
+            lab,
+            reuse: arguments.reuse,
+        };
+        scenario::run(&scenarios, &options, progress, show)?
     };
-    let report = scenario::run(&scenarios, &options, progress, |report| {
-        print!("{}", scenario::table(report));
-    })?;
     println!("{}", report.summary());
     if let Some(path) = &arguments.junit {
         write(path, &scenario::junit(&report))?;
@@ -88,6 +100,30 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The command line by which another process runs one file as this one would.
+fn words(arguments: &Arguments, lab: &LabConfig) -> Vec<OsString> {
+    let mut words: Vec<OsString> = ["lab", "run", "--kernel", &lab.kernel.to_string()]
+        .map(OsString::from)
+        .into();
+    let mut add = |name: &str, value: Option<OsString>| {
+        if let Some(value) = value {
+            words.extend([name.into(), value]);
+        }
+    };
+    let path = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string);
+    add("--cache", path(&lab.cache));
+    add("--mirror", lab.mirror.clone().map(OsString::from));
+    add("--kernel-image", path(&arguments.kernel_image));
+    add("--modules", path(&arguments.modules));
+    for (name, value) in &arguments.set {
+        add("--set", Some(format!("{name}={value}").into()));
+    }
+    if arguments.reuse {
+        words.push("--reuse".into());
+    }
+    words
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

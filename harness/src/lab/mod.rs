@@ -72,8 +72,8 @@ pub use progress::Progress;
 pub use qemu::{Accelerator, Qemu};
 pub use report::{Figure, Report, TestResult};
 pub use rxe::{Rxe, load_rxe};
-pub(crate) use signals::Scratch;
 pub use signals::end_guests_on_signals;
+pub(crate) use signals::{Program, Scratch};
 pub use tree::Tree;
 
 use sources::Mirror;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+static PROGRAMS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static WATCH: Once = Once::new();
 
@@ -56,6 +58,28 @@ pub(super) fn disown(pid: u32) {
     running().remove(&pid);
 }
 
+/// A child process that cleans up by itself when it is asked to end, as this program does.
+#[derive(Debug)]
+pub(crate) struct Program(Child);
+
+impl Program {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> io::Result<Self> {
+        // Held, so that a signal cannot come between.
+        let mut programs = lock(&PROGRAMS);
+        let child = command.spawn()?;
+        programs.insert(child.id());
+        Ok(Self(child))
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        let status = self.0.wait();
+        lock(&PROGRAMS).remove(&self.0.id());
+        status
+    }
+}
+
 /// From now on an interrupt, a hang-up or a request to end takes the guests along. Has an effect once in a program.
 pub fn end_guests_on_signals() -> Result<()> {
     let mut result = Ok(());
@@ -74,6 +98,12 @@ fn watch() -> Result<()> {
                     if let Some(pid) = pid {
                         // It may have ended by itself.
                         let _ = kill_process(pid, Signal::KILL);
+                    }
+                }
+                for pid in lock(&PROGRAMS).iter() {
+                    let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+                    if let Some(pid) = pid {
+                        let _ = kill_process(pid, Signal::TERM);
                     }
                 }
                 for folder in lock(&FOLDERS).iter() {

@@ -12,6 +12,7 @@ mod faults;
 mod file;
 mod model;
 mod network;
+mod parallel;
 mod pattern;
 mod report;
 mod run;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::{Cache, LabConfig, Progress};
 pub use model::{Machines, Scenario};
+pub use parallel::run_side_by_side;
 pub use report::{Check, Outcome, RunReport, ScenarioReport, junit, table};
 use run::Means;
 pub use source::Mistake;
@@ -51,6 +53,19 @@ pub fn read(files: &[PathBuf], given: &Variables) -> Result<Vec<Scenario>, Vec<M
                 message,
             }),
         }
+    }
+    let unknown = given.keys().filter(|name| {
+        !scenarios
+            .iter()
+            .any(|one| one.variables.contains_key(*name))
+    });
+    if let (true, Some(path)) = (mistakes.is_empty(), files.first()) {
+        mistakes.extend(unknown.map(|name| Mistake {
+            path: path.clone(),
+            line: 1,
+            column: 1,
+            message: format!("no [variables] and no [matrix] has '{name}', which is to be set"),
+        }));
     }
     if mistakes.is_empty() {
         Ok(scenarios)
@@ -79,14 +94,7 @@ pub fn run(
     mut each: impl FnMut(&ScenarioReport),
 ) -> Result<RunReport> {
     let started = Instant::now();
-    let folder = match &options.lab.logs {
-        Some(folder) => folder.clone(),
-        None => Cache::open(options.lab.cache.as_deref())?.run_folder()?,
-    };
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let folder = folder
-        .canonicalize()
-        .with_context(|| format!("cannot resolve {}", folder.display()))?;
+    let folder = logs(&options.lab)?;
     progress.say(&format!("logs and captures: {}", folder.display()));
     let mut labs = Labs::new(options.lab.clone());
     let mut taken = BTreeSet::new();
@@ -109,6 +117,18 @@ pub fn run(
         reports.push(report);
     }
     Ok(RunReport::new(reports, started.elapsed()))
+}
+
+/// The folder for all logs, made if need be.
+pub fn logs(lab: &LabConfig) -> Result<PathBuf> {
+    let folder = match &lab.logs {
+        Some(folder) => folder.clone(),
+        None => Cache::open(lab.cache.as_deref())?.run_folder()?,
+    };
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    folder
+        .canonicalize()
+        .with_context(|| format!("cannot resolve {}", folder.display()))
 }
 
 /// A name that can be a folder's and has not been taken.
@@ -147,6 +167,20 @@ fn empty_folder(parent: &Path, name: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_has_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.toml");
+        let source = "[variables]\nx = 1\n[guest.a]\n[[step]]\nguest = \"a\"\nrun = \"echo {x}\"\n";
+        fs::write(&file, source).unwrap();
+        let given = |name: &str| [(name.to_owned(), "2".to_owned())].into();
+        assert!(read(std::slice::from_ref(&file), &given("x")).is_ok());
+        let mistakes = read(std::slice::from_ref(&file), &given("y")).unwrap_err();
+        assert!(mistakes[0].message.contains("'y'"), "{mistakes:?}");
+        let missing = [folder.path().join("none.toml")];
+        assert_eq!(read(&missing, &Variables::new()).unwrap_err().len(), 1);
+    }
 
     #[test]
     fn every_scenario_has_a_folder_of_its_own() {

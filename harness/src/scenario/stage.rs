@@ -289,9 +289,9 @@ impl Stage {
         match self.guest(guest)? {
             Machine::Linux(guest) => load_mlx5(guest),
             machine @ Machine::FreeBsd(_) => {
-                // After a detach the device waits to be attached.
+                // A detached device waits to be attached: the one behind the root port.
                 machine.exec(
-                    "command -v devctl && for d in $(devctl getpath pci0:1:0:0 >/dev/null 2>&1; pciconf -l | sed -n 's/^none[0-9]*@\\(pci[0-9:]*\\):.*vendor=0x15b3.*/\\1/p'); do devctl attach $d; done",
+                    "sysctl -n dev.mlx5_core.0.%location || devctl attach pci0:1:0:0",
                     PATIENCE,
                 )?;
                 machine.attach()
