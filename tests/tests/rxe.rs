@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use rocinante_harness::lab::demo::Fabric;
 use rocinante_harness::lab::{
-    self, Emulated, Endpoint, Guest, GuestConfig, Job, complaints, load_rxe, tools,
+    self, Emulated, Endpoint, Guest, GuestConfig, Job, Lab, complaints, load_rxe, tools,
 };
 use rocinante_tests::capture;
 use rocinante_tests::guests::{ADDRESSES, PATIENCE, alone, finish, lab};
+use rocinante_wire::fault::Rules;
 
 const IPV6: [&str; 2] = ["fd00::1", "fd00::2"];
 
@@ -36,7 +37,8 @@ struct Bench<'a> {
 fn config(fabric: &Emulated, n: usize) -> GuestConfig {
     let mut config = GuestConfig::new(["nic", "rxe"][n]);
     if n == NIC {
-        return fabric.attach(0, config);
+        // The second NIC is the others, see `Others`.
+        return fabric.attach(1, fabric.attach(0, config));
     }
     config.restarts = true;
     fabric.attach_vm(0, config)
@@ -88,6 +90,13 @@ impl Bench<'_> {
             (Ok(asked), Ok(served)) if asked.ok() && served.ok() => asked.text.clone(),
             _ => panic!("{tool}, server in guest {server}:\nclient {asked:#?}\nserver {served:#?}"),
         }
+    }
+
+    #[track_caller]
+    fn listening(&self, n: usize, port: u16) {
+        let listening = format!("grep -q ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6");
+        let waited = self.guests[n].wait_until(&listening, PATIENCE);
+        waited.unwrap_or_else(|error| panic!("nothing listens at {port}: {error:#}"));
     }
 
     /// One of the ping-pongs of ibverbs-utils, which compares the data.
@@ -253,6 +262,26 @@ fn rdma(bench: &mut Bench<'_>) {
     bench.lap("the same over IPv6");
 }
 
+/// Losses in both directions: each end has to find out, to ask for what it misses, and to send it again.
+fn losses(bench: &mut Bench<'_>) {
+    let rule = "[[rule]]\nname = \"loss\"\nport = \"vm0\"\ndirection = \"both\"\nmatch = { opcode = \"RC_*\" }\n\
+                probability = 0.02\nseed = 4\naction = \"drop\"\n";
+    let control = bench.fabric.server().control().clone();
+    control.set_rules(rule.parse().expect("a rule"));
+    for server in [NIC, RXE] {
+        bench.pingpong(server, "rc_pingpong -m 1024 -s 8191 -n 50");
+        for what in ["write_bw", "read_bw", "send_bw"] {
+            bench.perftest(server, &format!("{what} -m 512 -s 10007 -n 40"));
+        }
+        bench.perftest(server, "atomic_bw -n 60");
+        bench.rping(server, &ADDRESSES[server].to_string(), 20001);
+    }
+    let lost = control.rules().counters()[0].hits;
+    control.set_rules(Rules::default());
+    bench.lap(&format!("RC with {lost} packets lost"));
+    assert!(lost > 20, "only {lost}");
+}
+
 /// Every frame of the capture is what the standard says: lengths, checksums, ICRC.
 fn check_frames(capture: &Path) {
     let mut kinds = [0u32; 256];
@@ -271,12 +300,153 @@ fn check_frames(capture: &Path) {
     println!("{} RoCE frames: {seen:02x?}", kinds.iter().sum::<u32>());
 }
 
+/// What an ordinary VM does: TCP in both directions, frames of all lengths, a verified copy.
+fn ethernet(bench: &mut Bench<'_>) {
+    for (from, to) in [(NIC, RXE), (RXE, NIC)] {
+        let address = ADDRESSES[to];
+        for size in [0, 1, 18, 1472, 8972] {
+            let ping = format!("ping -M do -i 0.05 -c 3 -W 20 -s {size} {address}");
+            tools::ping(&bench.sh(from, &ping))
+                .or_else(|error| {
+                    // There is no room for the time in the smallest ones.
+                    if size < 16 { Ok(0.0) } else { Err(error) }
+                })
+                .unwrap_or_else(|error| panic!("{size} bytes: {error:#}"));
+        }
+        bench.port += 1;
+        let port = bench.port;
+        let serving = bench.spawn(to, &format!("iperf3 -s -1 -p {port}"));
+        bench.listening(to, port);
+        let text = bench.sh(from, &format!("iperf3 -J -c {address} -p {port} -n 20M"));
+        finish(serving, "iperf3 -s");
+        let streams = tools::iperf3(&text).expect("figures");
+        for stream in &streams {
+            assert!(stream.received >= 19 << 20, "{stream:?}");
+            println!(
+                "        {:.0} Mbit/s from guest {from}, {} segments sent again",
+                stream.rate / 1e6,
+                stream.retransmits
+            );
+        }
+        bench.port += 1;
+        let port = bench.port;
+        let serve = format!("socat -u TCP-LISTEN:{port},reuseaddr - | sha256sum");
+        let serving = bench.spawn(to, &serve);
+        bench.listening(to, port);
+        let send = format!(
+            "head -c 10000003 /dev/urandom >/tmp/file; socat -u FILE:/tmp/file TCP:{address}:{port}; sha256sum </tmp/file; rm /tmp/file"
+        );
+        let sent = bench.sh(from, &send);
+        assert_eq!(finish(serving, &serve), sent);
+    }
+    bench.lap("ping, TCP and a verified copy, both ways");
+}
+
+/// Traffic of others: TCP between the two NICs of one guest, the second of which is in a network
+/// namespace of its own. Paced, so that there is time left for what it is not to notice.
+struct Others {
+    client: Job,
+    _server: Job,
+}
+
+impl Others {
+    fn start(bench: &Bench<'_>) -> Others {
+        let far = "ip netns exec far";
+        bench.sh(
+            NIC,
+            &format!(
+                "ip netns add far && ip link set eth1 netns far && {far} ip address add 198.51.100.2/24 dev eth1 && \
+                 {far} ip link set eth1 mtu 9000 up && ip address add 198.51.100.1/24 dev eth0"
+            ),
+        );
+        let server = bench.spawn(NIC, &format!("{far} iperf3 -s"));
+        let ready = "ping -c 1 -W 1 198.51.100.2 >/dev/null";
+        let ready = bench.guests[NIC].wait_until(ready, PATIENCE);
+        ready.expect("the other NIC");
+        let client = "rm -f /tmp/enough; until test -e /tmp/enough; do iperf3 -J -c 198.51.100.2 -b 30M -t 3 -i 1 || exit; done";
+        Others {
+            client: bench.spawn(NIC, client),
+            _server: server,
+        }
+    }
+
+    /// In each second something has arrived.
+    fn check(self, bench: &Bench<'_>) {
+        bench.sh(NIC, "touch /tmp/enough");
+        let text = finish(self.client, "traffic of others");
+        let (mut seconds, mut again) = (0, 0);
+        for run in serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>() {
+            let run = run.expect("JSON");
+            for interval in run["intervals"].as_array().expect("intervals") {
+                let bytes = interval["sum"]["bytes"].as_u64().expect("bytes");
+                assert!(bytes > 0, "a pause in the traffic of others: {text}");
+                seconds += 1;
+            }
+            again += run["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or(0);
+        }
+        assert!(seconds >= 3, "{text}");
+        println!("        others: {seconds} seconds without a pause, {again} segments sent again");
+        assert_eq!(again, 0);
+    }
+}
+
+/// The cable, the guest and its QEMU come and go, while others have something to say to each other.
+fn comes_and_goes(bench: &mut Bench<'_>, lab: &Lab) {
+    let others = Others::start(bench);
+    let ping = format!("ping -i 0.05 -c 3 -W 20 -s 8972 {}", ADDRESSES[RXE]);
+    let carrier = |bench: &Bench<'_>, up: u32| {
+        let seen = format!("[ $(cat /sys/class/net/eth0/carrier) = {up} ]");
+        let seen = bench.guests[RXE].wait_until(&seen, PATIENCE);
+        seen.unwrap_or_else(|error| panic!("carrier {up}: {error:#}"));
+    };
+    for _ in 0..2 {
+        assert!(bench.fabric.server().control().set_plugged("vm0", false));
+        carrier(bench, 0);
+        assert!(bench.fabric.server().control().set_plugged("vm0", true));
+        carrier(bench, 1);
+        bench.sh(NIC, &ping);
+    }
+    bench.lap("a cable that is pulled and plugged in");
+
+    let reset = |guest: &Guest| {
+        let reset = guest
+            .monitor()
+            .execute("system_reset", serde_json::json!({}));
+        reset.map(|_| ())
+    };
+    let restarted = bench.guests[RXE].restart(reset, 2 * PATIENCE);
+    restarted.unwrap_or_else(|error| panic!("reset: {error:#}"));
+    bench.configure(RXE);
+    bench.sh(NIC, &ping);
+    bench.pingpong(NIC, "rc_pingpong -s 8191 -n 20");
+    bench.lap("a guest that is reset");
+
+    // Dropped, QEMU is killed, in the middle of traffic.
+    let flood = bench.spawn(NIC, &format!("ping -f -q -w 60 -s 8000 {}", ADDRESSES[RXE]));
+    let arrives = bench.guests[RXE].wait_until(
+        "[ $(cat /sys/class/net/eth0/statistics/rx_packets) -gt 500 ]",
+        PATIENCE,
+    );
+    arrives.unwrap_or_else(|error| panic!("no flood: {error:#}"));
+    drop(bench.guests.remove(RXE));
+    let again = lab.boot(&config(bench.fabric, RXE));
+    let again = again.unwrap_or_else(|error| panic!("{error:#}"));
+    bench.guests.push(again);
+    bench.configure(RXE);
+    bench.sh(NIC, "pkill ping; true");
+    let _ = flood.wait(PATIENCE);
+    bench.sh(NIC, &ping);
+    bench.pingpong(RXE, "rc_pingpong -s 8191 -n 20");
+    bench.lap("a QEMU that is killed, and another one");
+    others.check(bench);
+}
+
 #[test]
 fn soft_roce_and_the_emulated_nic_understand_each_other() {
     let _alone = alone();
     let lab = lab(env!("CARGO_TARGET_TMPDIR"), "rxe");
     let capture = lab.logs().join("rxe.pcapng");
-    let fabric = Emulated::start_with_vms(1, 1, Some(&capture)).expect("a NIC and a port");
+    let fabric = Emulated::start_with_vms(2, 1, Some(&capture)).expect("NICs and a port");
     let configs = [NIC, RXE].map(|n| config(&fabric, n));
     let guests = lab.boot_all(&configs).into_iter();
     let mut bench = Bench {
@@ -293,7 +463,18 @@ fn soft_roce_and_the_emulated_nic_understand_each_other() {
     println!("rdma_rxe of {}", bench.sh(RXE, "uname -r").trim());
     bench.lap("drivers");
     rdma(&mut bench);
+    bench.use_gids(
+        ADDRESSES
+            .map(|address| address.to_string())
+            .each_ref()
+            .map(String::as_str),
+    );
+    losses(&mut bench);
     fabric.capture().expect("a capture");
     check_frames(&capture);
+    bench.assert_no_complaints(lab.logs());
+
+    ethernet(&mut bench);
+    comes_and_goes(&mut bench, &lab);
     bench.assert_no_complaints(lab.logs());
 }
