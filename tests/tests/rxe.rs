@@ -355,7 +355,7 @@ impl Others {
         bench.sh(
             NIC,
             &format!(
-                "ip netns add far && ip link set eth1 netns far && {far} ip address add 198.51.100.2/24 dev eth1 && \
+                "mkdir -p /var/run /run && ip netns add far && ip link set eth1 netns far && {far} ip address add 198.51.100.2/24 dev eth1 && \
                  {far} ip link set eth1 mtu 9000 up && ip address add 198.51.100.1/24 dev eth0"
             ),
         );
@@ -441,16 +441,12 @@ fn comes_and_goes(bench: &mut Bench<'_>, lab: &Lab) {
     others.check(bench);
 }
 
-#[test]
-fn soft_roce_and_the_emulated_nic_understand_each_other() {
-    let _alone = alone();
-    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "rxe");
-    let capture = lab.logs().join("rxe.pcapng");
-    let fabric = Emulated::start_with_vms(2, 1, Some(&capture)).expect("NICs and a port");
-    let configs = [NIC, RXE].map(|n| config(&fabric, n));
+/// Boots both guests, their drivers loaded and their interfaces up.
+fn boot<'a>(lab: &Lab, fabric: &'a Emulated) -> Bench<'a> {
+    let configs = [NIC, RXE].map(|n| config(fabric, n));
     let guests = lab.boot_all(&configs).into_iter();
     let mut bench = Bench {
-        fabric: &fabric,
+        fabric,
         guests: guests
             .map(|guest| guest.unwrap_or_else(|error| panic!("{error:#}")))
             .collect(),
@@ -460,20 +456,31 @@ fn soft_roce_and_the_emulated_nic_understand_each_other() {
     };
     bench.configure(NIC);
     bench.configure(RXE);
-    println!("rdma_rxe of {}", bench.sh(RXE, "uname -r").trim());
     bench.lap("drivers");
+    bench
+}
+
+#[test]
+fn soft_roce_and_the_emulated_nic_understand_each_other() {
+    let _alone = alone();
+    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "rxe");
+    let capture = lab.logs().join("rxe.pcapng");
+    let fabric = Emulated::start_with_vms(1, 1, Some(&capture)).expect("a NIC and a port");
+    let mut bench = boot(&lab, &fabric);
+    println!("rdma_rxe of {}", bench.sh(RXE, "uname -r").trim());
     rdma(&mut bench);
-    bench.use_gids(
-        ADDRESSES
-            .map(|address| address.to_string())
-            .each_ref()
-            .map(String::as_str),
-    );
     losses(&mut bench);
     fabric.capture().expect("a capture");
     check_frames(&capture);
     bench.assert_no_complaints(lab.logs());
+}
 
+#[test]
+fn an_ordinary_vm_is_on_the_cable() {
+    let _alone = alone();
+    let lab = lab(env!("CARGO_TARGET_TMPDIR"), "vm");
+    let fabric = Emulated::start_with_vms(2, 1, None).expect("NICs and a port");
+    let mut bench = boot(&lab, &fabric);
     ethernet(&mut bench);
     comes_and_goes(&mut bench, &lab);
     bench.assert_no_complaints(lab.logs());
