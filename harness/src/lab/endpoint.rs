@@ -40,7 +40,7 @@ pub fn unload_mlx5(guest: &Guest) -> Result<()> {
 pub fn configure(guest: &Guest, address: Ipv4Addr) -> Result<Endpoint> {
     guest
         .wait_until(
-            "test -e /sys/class/infiniband/*/ports/1/gid_attrs/ndevs/0",
+            "ls /sys/class/infiniband/*/ports/1/gid_attrs/ndevs/0 >/dev/null 2>&1",
             PATIENCE,
         )
         .context("no RDMA device appeared")?;
