@@ -433,7 +433,7 @@ fn comes_and_goes(bench: &mut Bench<'_>, lab: &Lab) {
     let again = again.unwrap_or_else(|error| panic!("{error:#}"));
     bench.guests.push(again);
     bench.configure(RXE);
-    bench.sh(NIC, "pkill ping; true");
+    bench.sh(NIC, "kill -INT $(pidof ping); true");
     let _ = flood.wait(PATIENCE);
     bench.sh(NIC, &ping);
     bench.pingpong(RXE, "rc_pingpong -s 8191 -n 20");
