@@ -7,6 +7,7 @@ pub mod hostnet;
 pub mod net;
 pub mod program;
 pub mod replay;
+pub mod served;
 pub mod tshark;
 pub mod vectors;
 pub mod verbs;

@@ -185,7 +185,8 @@ impl Bar {
         }
     }
 
-    fn health(&self) -> Health {
+    /// What is in the health buffer.
+    pub fn health(&self) -> Health {
         self.faults.health.unwrap_or(Health {
             syndrome: self.health_syndrome,
             rfr: self.health_syndrome != 0,

@@ -18,7 +18,6 @@ use super::eq::{Eqe, EventType};
 use super::eth;
 use super::fault::{self, Faults, Injection, Plan};
 use super::hca;
-use super::notes::Note;
 use super::port;
 use super::qp::host::SendHost;
 use super::qp::{Engine, Qp, State, datagram, error, receive, transmit};
@@ -223,9 +222,9 @@ impl Nic {
         }
     }
 
-    /// The health syndrome; 0 is healthy.
+    /// The health syndrome that drivers see; 0 is healthy.
     pub fn health_syndrome(&self) -> u8 {
-        self.bar.health_syndrome
+        self.bar.health().syndrome
     }
 
     fn act(&mut self, action: Action) {
@@ -266,7 +265,6 @@ impl Nic {
         if std::mem::take(&mut self.core.eqs.overrun) {
             // Asynchronous EQ buffer overrun, reported in the health buffer.
             self.bar.health_syndrome = 0x0c;
-            self.core.notes.add(Note::Health(0x0c));
         }
     }
 

@@ -11,8 +11,10 @@ use super::leak::Findings;
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A driver has initialized the HCA; what it says it is.
-    Came(Option<String>),
+    /// A driver has initialized the HCA.
+    Came,
+    /// What it says it is.
+    Version(String),
     /// A driver has said goodbye, or was cut off by a reset, and left this.
     Went(Findings),
     /// All is as at power-on.
@@ -24,8 +26,6 @@ pub enum Note {
         /// Why.
         failure: Failure,
     },
-    /// The health syndrome is another one; 0 is healthy.
-    Health(u8),
 }
 
 /// Why a queue pair is in an error state. Nothing of it is there if a command asked for it.

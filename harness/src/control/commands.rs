@@ -37,6 +37,7 @@ pub const EVENTS: &[&str] = &[
     "CAPTURE_STARTED",
     "CAPTURE_STOPPED",
     "DRIVER_CAME",
+    "DRIVER_VERSION",
     "DRIVER_WENT",
     "FAULT_HIT",
     "LINK_DOWN",

@@ -142,6 +142,8 @@ pub struct Engine {
     interrupts: Arc<Interrupts>,
     clock: Clock,
     events: Events,
+    /// The health syndrome that was told last.
+    health: u8,
     /// A frame that the port it is for has no room for.
     held: Option<NicFrame>,
 }
@@ -169,6 +171,7 @@ impl Engine {
             interrupts,
             clock,
             events,
+            health: 0,
             held: None,
         }
     }
@@ -252,6 +255,13 @@ impl Engine {
         }
         while let Some(note) = self.nic.core.notes.poll() {
             notes::tell(&self.events, self.port.name(), &note);
+        }
+        let syndrome = self.nic.health_syndrome();
+        if syndrome != self.health {
+            self.health = syndrome;
+            let nic = self.port.name();
+            self.events
+                .tell("NIC_HEALTH", || json!({ "nic": nic, "syndrome": syndrome }));
         }
     }
 

@@ -21,7 +21,8 @@ pub fn tell(events: &Events, nic: &str, note: &Note) {
 
 fn describe(note: &Note) -> (&'static str, Value) {
     match note {
-        Note::Came(driver) => ("DRIVER_CAME", json!({ "driver": driver })),
+        Note::Came => ("DRIVER_CAME", json!({})),
+        Note::Version(driver) => ("DRIVER_VERSION", json!({ "driver": driver })),
         Note::Went(findings) => {
             let goodbye = match findings.goodbye {
                 Goodbye::Teardown => "teardown",
@@ -52,6 +53,5 @@ fn describe(note: &Note) -> (&'static str, Value) {
             });
             ("QP_ERROR", data)
         }
-        Note::Health(syndrome) => ("NIC_HEALTH", json!({ "syndrome": syndrome })),
     }
 }

@@ -62,8 +62,7 @@ pub fn enable_hca(core: &mut Core, input: &[u8]) -> Result<(), CmdError> {
 pub fn init_hca(core: &mut Core) {
     core.hca.state = State::Initialized;
     core.hca.findings = None;
-    let driver = core.hca.driver_version.clone();
-    core.notes.add(Note::Came(driver));
+    core.notes.add(Note::Came);
     info!(target: "mlx5::cmd", "{}: HCA initialized", core.config.name);
 }
 
@@ -188,5 +187,6 @@ pub fn set_driver_version(core: &mut Core, input: &[u8]) {
     if core.config.manager == PortManager::ForLinux {
         core.hca.caps.set_manages_port(text.starts_with("Linux"));
     }
+    core.notes.add(Note::Version(text.clone()));
     core.hca.driver_version = Some(text);
 }
