@@ -23,7 +23,7 @@ mod tx;
 #[cfg(test)]
 mod tests;
 
-pub use place::flush_rq;
+pub use place::{fail_rq, flush_rq};
 pub use rx::receive;
 pub use tx::{flush_sq, resume, run_sq};
 

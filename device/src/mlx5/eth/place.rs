@@ -304,6 +304,16 @@ fn fail(core: &mut Core, rqn: u32, name: Name, fault: Fault) {
     }
 }
 
+/// A completion has said that the RQ failed: it goes to error, and what else is posted is flushed.
+pub fn fail_rq(core: &mut Core, rqn: u32) {
+    if let Some(rq) = core.eth.rqs.get_mut(rqn)
+        && let Wqes::Striding(queue) = &mut rq.wqes
+    {
+        queue.give_up();
+    }
+    flush_rq(core, rqn);
+}
+
 /// Moves an RQ to error: what is posted is flushed.
 pub fn flush_rq(core: &mut Core, rqn: u32) {
     let Some(rq) = core.eth.rqs.get_mut(rqn) else {

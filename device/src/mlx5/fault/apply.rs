@@ -16,7 +16,7 @@ use super::{
 };
 use crate::mlx5::bar::{Bar, BarFaults};
 use crate::mlx5::eq::{Eqe, EventType};
-use crate::mlx5::eth::QueueState;
+use crate::mlx5::eth::{self, QueueState};
 use crate::mlx5::hca::State;
 use crate::mlx5::nic::Nic;
 use crate::mlx5::qp::ServiceType;
@@ -394,8 +394,16 @@ fn fail_queues(nic: &mut Nic) {
             error::to_error(qp, core, None, Cause::Local);
         } else if let Some(sq) = core.eth.sqs.get_mut(number) {
             sq.state = QueueState::Error;
-        } else if let Some(rq) = core.eth.rqs.get_mut(number) {
-            rq.state = QueueState::Error;
+        }
+    }
+    let receivers = match &mut core.cqs.faults {
+        Some(faults) => std::mem::take(&mut faults.failed_receivers),
+        None => return,
+    };
+    for cqn in receivers {
+        let found = core.eth.rqs.iter().find(|(_, rq)| rq.cqn == cqn);
+        if let Some((rqn, _)) = found {
+            eth::fail_rq(core, rqn);
         }
     }
 }
@@ -458,6 +466,7 @@ pub(in crate::mlx5) fn forget_objects(nic: &mut Nic) {
     if let Some(faults) = &mut nic.core.cqs.faults {
         faults.services.clear();
         faults.failed.clear();
+        faults.failed_receivers.clear();
     }
     if let Some(faults) = &mut nic.faults {
         faults.commands.late.clear();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rocinante_wire::time::Time;
+use rocinante_wire::transport::WcError;
 
 use super::select::{Armed, Count};
 use super::{CompletionAction, Kind, Plan, QueueKind};
@@ -32,6 +33,8 @@ pub(in crate::mlx5) struct CompletionFaults {
     pub(super) services: BTreeMap<u32, ServiceType>,
     /// Queue pairs whose work has been said to have failed: they go to the error state.
     pub(super) failed: Vec<u32>,
+    /// Completion queues whose receive queue's work has been said to have failed.
+    pub(super) failed_receivers: Vec<u32>,
 }
 
 impl CompletionFaults {
@@ -48,6 +51,7 @@ impl CompletionFaults {
                 armed,
                 services: BTreeMap::new(),
                 failed: Vec::new(),
+                failed_receivers: Vec::new(),
             })
         })
     }
@@ -60,6 +64,11 @@ impl CompletionFaults {
         }
         let qpn = cqe.sop_drop_qpn.get() & 0xff_ffff;
         let request = cqe.op_own >> 4 == CqeOpcode::Req as u8;
+        if self.failed.contains(&qpn) {
+            // Its queue is as good as in the error state, where it is about to go.
+            fail(cqe, qpn, request, WcError::WrFlush.syndrome(), 0);
+            return Verdict::Write;
+        }
         let service = self.services.get(&qpn).copied();
         let queue = service.map_or(QueueKind::Ethernet, QueueKind::Qp);
         let action = self.armed.iter_mut().find_map(|(armed, counts)| {
@@ -90,23 +99,35 @@ impl CompletionFaults {
             Some(CompletionAction::Duplicate) => Verdict::Twice,
             Some(CompletionAction::Overrun) => Verdict::Overrun,
             Some(CompletionAction::Fail { syndrome, vendor }) => {
-                let opcode = if request {
-                    CqeOpcode::ReqErr
+                fail(cqe, qpn, request, syndrome, vendor);
+                if request || service.is_some() {
+                    self.failed.push(qpn);
                 } else {
-                    CqeOpcode::RespErr
-                };
-                *cqe = Cqe::error(
-                    opcode,
-                    qpn,
-                    cqe.srqn_uidx.get(),
-                    (cqe.sop_drop_qpn.get() >> 24) as u8,
-                    cqe.wqe_counter.get(),
-                    syndrome,
-                    vendor,
-                );
-                self.failed.push(qpn);
+                    // What Ethernet received names no queue.
+                    self.failed_receivers.push(cqn);
+                }
                 Verdict::Write
             }
         }
     }
+}
+
+/// Makes an error of a completion.
+fn fail(cqe: &mut Cqe, qpn: u32, request: bool, syndrome: u8, vendor: u8) {
+    let opcode = if request {
+        CqeOpcode::ReqErr
+    } else {
+        CqeOpcode::RespErr
+    };
+    let wqe_id = cqe.wqe_id;
+    *cqe = Cqe::error(
+        opcode,
+        qpn,
+        cqe.srqn_uidx.get(),
+        (cqe.sop_drop_qpn.get() >> 24) as u8,
+        cqe.wqe_counter.get(),
+        syndrome,
+        vendor,
+    );
+    cqe.wqe_id = wqe_id;
 }

@@ -123,6 +123,7 @@ fn port_manager<B: BytesMut>(caps: &mut GeneralCaps<B>) {
         .set_dcbx(true)
         .set_qos(true);
     caps.set_port_module_event(true)
+        .set_temp_warn_event(true)
         .set_ports_check(true)
         .set_beacon_led(true);
 }
