@@ -311,20 +311,13 @@ fn two_processes_are_one_fabric() {
         }
     }
     pair.assert_no_complaints();
-    // The other process goes. What is sent to it is lost and counted, and nothing else happens here.
+    // The other process goes: nobody answers any more, and nothing else happens here.
     drop(pair.guests.pop());
     drop(other);
-    let lost = || {
-        let status = fabric.server().port_status().into_iter();
-        let ports = status.filter_map(|port| port.outside);
-        ports.map(|outside| outside.out_dropped).sum::<u64>()
-    };
     let ping = format!("ping -c 3 -i 0.1 -W 1 {}", ADDRESSES[1]);
-    until("frames are lost", || {
-        let answered = pair.guests[0].exec(&ping, PATIENCE);
-        assert!(answered.is_ok_and(|output| !output.ok()), "who answers?");
-        lost() > 0
-    });
+    let answered = pair.guests[0].exec(&ping, PATIENCE);
+    assert!(answered.is_ok_and(|output| !output.ok()), "who answers?");
+    assert!(fabric.server().inventory(0).is_some(), "the NIC has ended");
     pair.assert_no_complaints();
 }
 

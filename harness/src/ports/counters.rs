@@ -17,7 +17,8 @@ pub struct OutsideCounters {
     pub out_packets: u64,
     /// Their bytes.
     pub out_bytes: u64,
-    /// Frames that did not go out: no room, or trouble.
+    /// Frames that did not go out, for want of room or for trouble, and those of which the network
+    /// reports that they did not arrive.
     pub out_dropped: u64,
 }
 

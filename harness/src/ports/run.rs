@@ -182,6 +182,13 @@ impl Runner {
         }
     }
 
+    /// The outside tells of trouble by itself: a frame that went out before did not arrive.
+    fn told(&mut self, now: Time, trouble: &Trouble) {
+        let lost = u64::from(matches!(trouble, Trouble::Passing(_)));
+        self.counts.out_dropped.fetch_add(lost, Ordering::Relaxed);
+        self.note(now, trouble, lost);
+    }
+
     /// From outside to the switch.
     fn take_in(&mut self, now: Time) -> bool {
         for taken in 0..BATCH {
@@ -246,14 +253,14 @@ impl Runner {
                 if std::mem::take(&mut self.failed)
                     && let Err(trouble) = self.backend.poll_error()
                 {
-                    self.note(now, &trouble, 0);
+                    self.told(now, &trouble);
                 }
                 None
             }
             Err(trouble) => {
                 self.spare = Some(buf);
                 self.failed = false;
-                self.note(now, &trouble, 0);
+                self.told(now, &trouble);
                 None
             }
         }
