@@ -118,6 +118,10 @@ pub struct Output {
     pub wire: VecDeque<NicFrame>,
     /// To this NIC itself: destination is its own address.
     pub loopback: VecDeque<NicFrame>,
+    /// There is a pause, or something that has waited for its end.
+    pub paused: bool,
+    /// What waits for the end of a pause, with its priority.
+    pub held: VecDeque<(u8, NicFrame)>,
 }
 
 impl Output {

@@ -22,6 +22,7 @@ pub mod mkey;
 pub mod nic;
 pub mod notes;
 pub mod pages;
+mod pause;
 pub mod payload;
 mod peers;
 pub mod port;

@@ -18,6 +18,7 @@ use super::eq::{Eqe, EventType};
 use super::eth;
 use super::fault::{self, Faults, Injection, Plan};
 use super::hca;
+use super::pause::{self, Turn};
 use super::port;
 use super::qp::host::SendHost;
 use super::qp::{Engine, Qp, State, datagram, error, receive, transmit};
@@ -176,6 +177,31 @@ impl Nic {
         if !self.core.bus_master {
             return None;
         }
+        if self.core.out.paused {
+            return self.poll_paused();
+        }
+        self.poll_frames()
+    }
+
+    /// The next frame that no pause holds back.
+    #[cold]
+    fn poll_paused(&mut self) -> Option<NicFrame> {
+        for _ in 0..INTERNAL_BUDGET {
+            let mask = match pause::turn(&mut self.core) {
+                Turn::Over => return self.poll_frames(),
+                Turn::Frame(frame) => return Some(frame),
+                Turn::Others(mask) => mask,
+                Turn::None => return None,
+            };
+            let frame = self.poll_frames()?;
+            if let Some(frame) = pause::hold(&mut self.core, mask, frame) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    fn poll_frames(&mut self) -> Option<NicFrame> {
         let mut budget = INTERNAL_BUDGET;
         loop {
             if let Some(frame) = self.core.out.loopback.pop_front() {
@@ -208,10 +234,14 @@ impl Nic {
             && out.loopback.is_empty()
             && out.wire.is_empty()
             && self.core.eth.waiting.is_empty();
-        if self.core.bus_master && !idle {
+        let held_up = out.paused && (idle || !pause::may_make(&self.core));
+        if self.core.bus_master && !idle && !held_up {
             return Some(Time::ZERO);
         }
-        let next = self.core.timers.next();
+        let mut next = self.core.timers.next();
+        if self.core.bus_master && held_up {
+            next = [next, pause::next(&self.core)].into_iter().flatten().min();
+        }
         match &self.faults {
             None => next,
             Some(faults) => {

@@ -10,6 +10,7 @@ pub mod fec;
 pub mod flow_control;
 pub mod mode;
 pub mod module;
+pub mod pause;
 pub mod qos;
 pub mod sensor;
 
@@ -22,6 +23,7 @@ pub use counters::{FrameCounters, PortCounters};
 use fec::Fec;
 use flow_control::FlowControl;
 pub use mode::LinkSpeed;
+use pause::Pauses;
 use qos::Qos;
 use sensor::Sensor;
 
@@ -79,6 +81,8 @@ pub struct Port {
     pub fec: Fec,
     /// Pause frames.
     pub flow_control: FlowControl,
+    /// Pauses that the far end has asked for.
+    pub pauses: Pauses,
     /// Priorities and traffic classes.
     pub qos: Qos,
     /// Receive buffers.
@@ -116,6 +120,7 @@ impl Port {
             came_up_forced: false,
             fec: Fec::default(),
             flow_control: FlowControl::default(),
+            pauses: Pauses::default(),
             qos: Qos::default(),
             buffers: Buffers::default(),
             sensor: Sensor::default(),

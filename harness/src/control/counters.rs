@@ -61,7 +61,7 @@ pub fn of_port(counters: &PortCounters) -> [(&'static str, u64); 8] {
 }
 
 /// Counters of one direction of a cable by name.
-pub fn of_cable(counters: &CableCounters) -> [(&'static str, u64); 9] {
+pub fn of_cable(counters: &CableCounters) -> [(&'static str, u64); 10] {
     [
         ("rule_drops", counters.rule_drops),
         ("link_drops", counters.link_drops),
@@ -70,6 +70,7 @@ pub fn of_cable(counters: &CableCounters) -> [(&'static str, u64); 9] {
         ("fcs_errors", counters.fcs_errors),
         ("unreadable", counters.unreadable),
         ("ecn_marks", counters.ecn_marks),
+        ("pauses", counters.pauses),
         ("forged", counters.forged),
         ("unforgeable", counters.unforgeable),
     ]

@@ -52,7 +52,7 @@ pub enum Kind {
 type OfCable = (&'static str, fn(&CableCounters) -> u64);
 
 /// The counters of a cable.
-pub const CABLE: [OfCable; 9] = [
+pub const CABLE: [OfCable; 10] = [
     ("rule_drops", |c| c.rule_drops),
     ("link_drops", |c| c.link_drops),
     ("blackhole_drops", |c| c.blackhole_drops),
@@ -60,6 +60,7 @@ pub const CABLE: [OfCable; 9] = [
     ("fcs_errors", |c| c.fcs_errors),
     ("unreadable", |c| c.unreadable),
     ("ecn_marks", |c| c.ecn_marks),
+    ("pauses", |c| c.pauses),
     ("forged", |c| c.forged),
     ("unforgeable", |c| c.unforgeable),
 ];

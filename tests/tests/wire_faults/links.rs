@@ -220,3 +220,74 @@ pub fn bit_errors(bench: &Bench<'_>) {
         outcome.assert_right();
     }
 }
+
+/// A slow cable asks the NIC to pause before its queue overflows: without loss, as long as the NIC heeds it.
+pub fn pauses(bench: &Bench<'_>) {
+    let pair = &bench.pair;
+    let shape = |more: &str| {
+        format!(
+            "[[shape]]\nname = \"slow\"\nport = \"nic0\"\ndirection = \"tx\"\nrate = \"400Mbit/s\"\nqueue = 600_000\n{more}\n"
+        )
+    };
+    let lost = || {
+        let status = bench.control().status();
+        let cable = status.iter().find(|cable| cable.port == "nic0");
+        cable.expect("the cable").tx.queue_drops
+    };
+    let big = "op=write size=1000000 count=4 window=4 mtu=4096 timeout=18";
+    for (name, setting, pfc, counter) in [
+        (
+            "the whole link",
+            "ethtool -A eth0 rx on",
+            "",
+            "rx_global_pause",
+        ),
+        (
+            "priority 0",
+            "ethtool -A eth0 rx off tx off; dcb pfc set dev eth0 prio-pfc 0:on",
+            "pfc = 0",
+            "rx_prio0_pause",
+        ),
+    ] {
+        pair.sh(ASKING, setting);
+        let before = lost();
+        let rules = shape(&format!("xoff = 60_000\n{pfc}"));
+        let outcome = bench.run(&format!("pauses of {name}"), &rules, big);
+        outcome.assert_right();
+        outcome.assert_rdma(&[], &[]);
+        assert_eq!(lost(), before, "{outcome:?}");
+        let port = &outcome.port[ASKING];
+        for name in [
+            counter.to_owned(),
+            format!("{counter}_duration"),
+            format!("{counter}_transition"),
+        ] {
+            assert!(
+                port.get(&name).is_some_and(|count| *count > 0),
+                "{name}: {outcome:?}"
+            );
+        }
+        // 4 MB at 400 Mbit/s, and not faster.
+        assert!(
+            outcome.report.time() >= Duration::from_millis(75),
+            "{outcome:?}"
+        );
+    }
+    // Who does not listen loses.
+    pair.sh(
+        ASKING,
+        "dcb pfc set dev eth0 prio-pfc all:off; ethtool -A eth0 rx off",
+    );
+    let before = lost();
+    let outcome = bench.run(
+        "pauses not heeded",
+        &shape("xoff = 60_000").replace("600_000", "200_000"),
+        "op=write size=1000000 count=4 window=4 mtu=4096 timeout=14",
+    );
+    outcome.assert_right();
+    assert!(
+        lost() > before && outcome.rdma[ASKING].contains_key("packet_seq_err"),
+        "{outcome:?}"
+    );
+    pair.sh(ASKING, "ethtool -A eth0 rx on tx on");
+}

@@ -55,6 +55,7 @@ fn faults_as_linux_sees_them() {
     part("link flaps", &bench, links::flap);
     part("black hole", &bench, links::black_hole);
     part("speed", &bench, links::speed);
+    part("pauses", &bench, links::pauses);
     part("bit errors", &bench, links::bit_errors);
     bench.verbs.stop();
     bench.pair.assert_no_complaints();

@@ -28,6 +28,8 @@ pub struct CableCounters {
     pub unreadable: u64,
     /// Marked by the queue.
     pub ecn_marks: u64,
+    /// Pause frames that the queue has sent against this direction.
+    pub pauses: u64,
     /// Made by a rule.
     pub forged: u64,
     /// Not forged, since nobody knew the queue pair that sent the request.
@@ -59,6 +61,7 @@ counts!(
     fcs_errors,
     unreadable,
     ecn_marks,
+    pauses,
     forged,
     unforgeable
 );

@@ -6,8 +6,9 @@ mod rules;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::control::{Counts, count};
+use super::pause;
 use super::selector::Selector;
-use super::shaper::{Admission, Shaper};
+use super::shaper::{Admission, Shaper, Signal};
 use crate::buf::BufPool;
 use crate::capture::CaptureTap;
 use crate::fault::{Action, Answer, Direction, FlowKey, Flows, LinkKind, Place, Rules, mark_ce};
@@ -293,11 +294,24 @@ impl<P: Payload + Clone> Lane<P> {
 
     /// A frame that a rule of the other direction made; no rule sees it.
     pub(super) fn insert(&mut self, env: &Surroundings<'_>, frame: Frame<P>, note: Option<String>) {
-        let parcel = Parcel { frame, note };
-        if self.has_room(env, &parcel) {
+        if self.insert_unseen(env, frame, note) {
             count(&env.counts.forged);
+        }
+    }
+
+    /// A frame that the cable itself made; no rule sees it. False if there is no room.
+    pub(super) fn insert_unseen(
+        &mut self,
+        env: &Surroundings<'_>,
+        frame: Frame<P>,
+        note: Option<String>,
+    ) -> bool {
+        let parcel = Parcel { frame, note };
+        let room = self.has_room(env, &parcel);
+        if room {
             self.deliver(env, parcel);
         }
+        room
     }
 
     fn poll_held(&mut self, env: &Surroundings<'_>) {
@@ -331,14 +345,36 @@ impl<P: Payload + Clone> Lane<P> {
         self.ready.pop_front().map(|parcel| parcel.frame)
     }
 
+    /// The pause frame, if there is one to be sent against the direction of this lane.
+    pub(super) fn pause_frame(
+        &mut self,
+        env: &Surroundings<'_>,
+    ) -> Option<(Frame<P>, Option<String>)> {
+        let shape = env.rules.shapes.get(self.shape?)?;
+        let pause = shape.pause?;
+        let signal = self.shaper.signal(shape, env.now)?;
+        count(&env.counts.pauses);
+        let note = env.tap.map(|_| {
+            let what = match signal {
+                Signal::Xoff => "xoff",
+                Signal::Xon => "xon",
+            };
+            format!("made; shape '{}': {what}", shape.name)
+        });
+        let frame = pause::frame(pause.priorities, signal == Signal::Xoff);
+        Some((Frame::from_slice(&frame, env.pool), note))
+    }
+
     /// When something is due.
-    pub(super) fn next(&self) -> Option<Time> {
+    pub(super) fn next(&self, rules: &Rules) -> Option<Time> {
         if !self.ready.is_empty() {
             return Some(Time::ZERO);
         }
+        let shape = self.shape.and_then(|shape| rules.shapes.get(shape));
+        let signal = shape.and_then(|shape| self.shaper.next_signal(shape));
         let held = self.held.keys().next().map(|(due, _)| *due);
         let overtaken = self.overtaken.iter().map(|waiting| waiting.deadline).min();
-        [held, overtaken, self.shaper.next()]
+        [held, overtaken, signal, self.shaper.next()]
             .into_iter()
             .flatten()
             .min()

@@ -6,6 +6,7 @@
 
 mod control;
 mod lane;
+mod pause;
 mod selector;
 mod shaper;
 
@@ -168,10 +169,8 @@ impl<P: Payload + Clone> Cable<P> {
         if !self.events.is_empty() || self.is_stale() {
             return Some(Time::ZERO);
         }
-        [self.tx.next(), self.rx.next(), self.link_due]
-            .into_iter()
-            .flatten()
-            .min()
+        let (tx, rx) = (self.tx.next(&self.rules), self.rx.next(&self.rules));
+        [tx, rx, self.link_due].into_iter().flatten().min()
     }
 
     /// Whether the control has changed something that was not yet looked at.
@@ -231,7 +230,20 @@ impl<P: Payload + Clone> Cable<P> {
         for wish in wishes {
             self.grant(now, wish, direction.reverse());
         }
+        self.ask_for_pause(now, direction);
         next
+    }
+
+    /// A queue that has grown, or is short again, tells so against its direction.
+    fn ask_for_pause(&mut self, now: Time, direction: Direction) {
+        let (mut env, lane) = self.lanes(direction);
+        env.now = now;
+        let Some((frame, note)) = lane.pause_frame(&env) else {
+            return;
+        };
+        let (mut env, lane) = self.lanes(direction.reverse());
+        env.now = now;
+        lane.insert_unseen(&env, frame, note);
     }
 
     /// Forges an answer, for the lane that it takes.
@@ -252,7 +264,16 @@ impl<P: Payload + Clone> Cable<P> {
         let (mut env, lane) = self.lanes(direction);
         env.now = now;
         lane.advance(&env);
-        lane.pop()
+        let next = lane.pop();
+        if direction == Direction::Rx {
+            // What the other way's queue has to say goes this way.
+            self.ask_for_pause(now, Direction::Tx);
+            if next.is_none() {
+                let (_, lane) = self.lanes(direction);
+                return lane.pop();
+            }
+        }
+        next
     }
 
     /// Looks at what the control and the clock have changed.

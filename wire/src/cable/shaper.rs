@@ -2,6 +2,7 @@
 //! of what an earlier one still holds.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::lane::Parcel;
 use crate::fault::Shape;
@@ -18,7 +19,21 @@ pub(super) enum Admission {
     Full,
 }
 
+/// What whoever fills a queue is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// To pause, for as long as can be said.
+    Xoff,
+    /// To go on.
+    Xon,
+}
+
+/// A pause is asked for again after so long: the longest that can be is 84 us at 400 Gbit/s.
+const AGAIN: Duration = Duration::from_micros(40);
+
 pub(super) struct Shaper<P> {
+    /// When a pause was last asked for that is not over.
+    paused: Option<Time>,
     /// When the wire is free again.
     free_at: Time,
     last_arrival: Time,
@@ -28,6 +43,7 @@ pub(super) struct Shaper<P> {
 impl<P> Shaper<P> {
     pub(super) fn new() -> Shaper<P> {
         Shaper {
+            paused: None,
             free_at: Time::ZERO,
             last_arrival: Time::ZERO,
             flying: VecDeque::new(),
@@ -43,9 +59,7 @@ impl<P> Shaper<P> {
         let Some(rate) = shape.rate else {
             return Admission::Queued;
         };
-        // What waits is what the wire is busy with from now on.
-        let busy = self.free_at.since(at).as_nanos();
-        let waiting = busy * u128::from(rate) / 8_000_000_000;
+        let waiting = self.waiting(rate, at);
         if waiting + len as u128 > u128::from(shape.queue) {
             Admission::Full
         } else if shape.ecn.is_some_and(|ecn| waiting >= u128::from(ecn)) {
@@ -53,6 +67,43 @@ impl<P> Shaper<P> {
         } else {
             Admission::Queued
         }
+    }
+
+    /// Bytes that wait: what the wire is busy with from now on.
+    fn waiting(&self, rate: u64, at: Time) -> u128 {
+        self.free_at.since(at).as_nanos() * u128::from(rate) / 8_000_000_000
+    }
+
+    /// Whether whoever fills the queue is to be told something about it now.
+    pub(super) fn signal(&mut self, shape: &Shape, at: Time) -> Option<Signal> {
+        let (rate, pause) = (shape.rate?, shape.pause?);
+        let waiting = self.waiting(rate, at);
+        match self.paused {
+            Some(_) if waiting <= u128::from(pause.xon) => {
+                self.paused = None;
+                Some(Signal::Xon)
+            }
+            // Before the pause that was asked for is over, at any speed of a link.
+            Some(told) if at.since(told) >= AGAIN => {
+                self.paused = Some(at);
+                Some(Signal::Xoff)
+            }
+            None if waiting >= u128::from(pause.xoff) => {
+                self.paused = Some(at);
+                Some(Signal::Xoff)
+            }
+            _ => None,
+        }
+    }
+
+    /// When [`signal`](Self::signal) is to be asked again.
+    pub(super) fn next_signal(&self, shape: &Shape) -> Option<Time> {
+        let (rate, pause, told) = (shape.rate?, shape.pause?, self.paused?);
+        let left = u128::from(pause.xon) * 8_000_000_000 / u128::from(rate.max(1));
+        let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
+        // One more than what rounding may have cost.
+        let xon = Time(self.free_at.0.saturating_sub(left.as_nanos() as u64) + 1);
+        Some(xon.min(told + AGAIN))
     }
 
     /// Takes a frame that was admitted.
@@ -87,6 +138,7 @@ impl<P> Shaper<P> {
         let lost = self.flying.len();
         self.flying.clear();
         self.free_at = Time::ZERO;
+        self.paused = None;
         lost
     }
 }

@@ -23,7 +23,7 @@ pub use rule::{
     Action, Answer, Damage, Direction, Place, Repair, Rule, RuleCounters, Scope, Selection, Since,
     Target,
 };
-pub use shape::Shape;
+pub use shape::{Pause, Shape};
 
 /// For other languages of the same file: how its entries are read.
 pub mod reading {

@@ -26,6 +26,19 @@ pub struct Shape {
     pub queue: u64,
     /// Bytes that wait from which on frames are marked (if they say that they can be).
     pub ecn: Option<u64>,
+    /// When the sender is asked to pause.
+    pub pause: Option<Pause>,
+}
+
+/// Flow control of a queue: who fills it is stopped in time, if it heeds that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Bytes that wait from which on the sender is to pause.
+    pub xoff: u64,
+    /// Bytes that still wait when it is to go on.
+    pub xon: u64,
+    /// The priorities that are to pause (IEEE 802.1Qbb), a bit each; `None` for the whole link (802.3x).
+    pub priorities: Option<u8>,
 }
 
 impl Shape {
@@ -58,6 +71,7 @@ mod tests {
             latency: Duration::ZERO,
             queue: 1 << 20,
             ecn: None,
+            pause: None,
         };
         // 1514 + 4 + 8 + 12 bytes are 1230.4 ns; 14.88 million short frames a second.
         assert_eq!(shape.serialization(1514), Duration::from_nanos(1230));

@@ -12,6 +12,7 @@ use super::place::{Report, place};
 use super::rss::Hash;
 use super::steering::Delivery;
 use crate::mlx5::core::{Core, NicFrame};
+use crate::mlx5::pause;
 use crate::mlx5::port::control;
 use crate::mlx5::wqe::DataSeg;
 
@@ -80,7 +81,10 @@ fn accept(core: &mut Core, frame: &NicFrame, looped: Option<u32>) {
         let counters = &mut core.port.counters.received;
         counters.count_of_priority(&packet.headers.dmac, len, priority);
         if control::is_control(head) {
-            return control::count(counters, head);
+            if let Some(request) = control::take(counters, head) {
+                pause::heed(core, &request);
+            }
+            return;
         }
     }
     let mut scratch = std::mem::take(&mut core.eth.rx);

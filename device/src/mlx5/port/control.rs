@@ -16,8 +16,17 @@ pub fn is_control(head: &[u8]) -> bool {
     head.get(12..14) == Some(&ETHERTYPE[..]) && head.starts_with(&ADDRESS)
 }
 
-/// Counts a MAC control frame that begins with `head`; as a frame it has been counted before.
-pub fn count(counters: &mut FrameCounters, head: &[u8]) {
+/// What a MAC control frame asks for: how many quanta of 512 bit times of silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Of the whole link.
+    Link(u16),
+    /// Of these priorities (a bit each), each so many.
+    Priorities(u8, [u16; 8]),
+}
+
+/// Counts a MAC control frame that begins with `head`, which as a frame has been counted before, and says what it asks for.
+pub fn take(counters: &mut FrameCounters, head: &[u8]) -> Option<Request> {
     counters.control += 1;
     let word = |at: usize| match head.get(at..at + 2) {
         Some(&[high, low]) => u16::from_be_bytes([high, low]),
@@ -27,14 +36,20 @@ pub fn count(counters: &mut FrameCounters, head: &[u8]) {
         PAUSE => {
             counters.pause += 1;
             counters.priorities[0].pause += 1;
+            Some(Request::Link(word(16)))
         }
         PRIORITY_PAUSE => {
             let enabled = word(16);
             for (at, priority) in counters.priorities.iter_mut().enumerate() {
                 priority.pause += u64::from(enabled >> at & 1);
             }
+            let times = std::array::from_fn(|at| word(18 + 2 * at));
+            Some(Request::Priorities(enabled as u8, times))
         }
-        _ => counters.unknown_control += 1,
+        _ => {
+            counters.unknown_control += 1;
+            None
+        }
     }
 }
 
@@ -52,13 +67,16 @@ mod tests {
     #[test]
     fn pause_frames_are_counted_by_kind() {
         let mut counters = FrameCounters::default();
-        for frame in [
-            frame([0, 1], [0xff, 0xff]),
-            frame([1, 1], [0, 0b1000_1000]),
-            frame([0, 2], [0, 0]),
+        for (frame, asked) in [
+            (frame([0, 1], [0xff, 0xfe]), Some(Request::Link(0xfffe))),
+            (
+                frame([1, 1], [0, 0b1000_1000]),
+                Some(Request::Priorities(0b1000_1000, [0; 8])),
+            ),
+            (frame([0, 2], [0, 0]), None),
         ] {
             assert!(is_control(&frame));
-            count(&mut counters, &frame);
+            assert_eq!(take(&mut counters, &frame), asked);
         }
         assert_eq!(
             (counters.control, counters.pause, counters.unknown_control),

@@ -1,5 +1,7 @@
 //! Counters of the port.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// Upper bounds of the frame length classes of RFC 2819, frame check sequence included.
@@ -14,6 +16,10 @@ pub struct PriorityCounters {
     pub octets: u64,
     /// Pause frames of this priority, or, for priority 0, for all of them.
     pub pause: u64,
+    /// How long transmission was paused by them.
+    pub pause_time: Duration,
+    /// How often it went on.
+    pub pause_transitions: u64,
 }
 
 /// Counters of one direction.

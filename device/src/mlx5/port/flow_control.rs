@@ -1,8 +1,8 @@
 //! Flow control: which pause frames the port is to send and to heed (PFCC).
 //! Source: `pfcc_reg` of Linux `mlx5_ifc.h`, and how both drivers write it.
 //!
-//! Knows what was asked for. No buffer ever runs full here, so that no pause frame is sent, and no
-//! transmission is held back: whoever feeds the send queues is slower than any link.
+//! Knows what was asked for. No pause frame is ever sent: what is received goes straight to guest memory, so that no buffer
+//! of the port runs full. Those that come are heeded, see [`pause`](super::pause).
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::error::Mistake;
 use super::super::link::{BitErrors, LinkFault, LinkKind, Schedule};
-use super::super::shape::Shape;
+use super::super::rule::Direction;
+use super::super::shape::{Pause, Shape};
 use super::value::{Table, Value};
 use super::{line_of, place, seed};
 
@@ -112,6 +113,9 @@ pub(super) fn shape(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<
         "latency",
         "queue",
         "ecn",
+        "xoff",
+        "xon",
+        "pfc",
     ])?;
     let shape = Shape {
         name: name.text()?.to_owned(),
@@ -121,6 +125,7 @@ pub(super) fn shape(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<
         latency: table.duration("latency")?.unwrap_or_default(),
         queue: table.number("queue", 64, 64 << 20)?.unwrap_or(1 << 20),
         ecn: table.number("ecn", 1, 64 << 20)?,
+        pause: pause(table)?,
     };
     if shape.latency > Duration::from_secs(10) {
         return Err(Mistake::new(&table.span, "'latency' is longer than 10 s"));
@@ -131,12 +136,60 @@ pub(super) fn shape(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<
     if let (Some(value), None) = (table.get("ecn"), shape.rate) {
         return Err(value.wrong("'ecn' needs a 'rate': without one nothing queues"));
     }
+    if let (Some(value), Some(pause)) = (table.get("xoff"), shape.pause) {
+        if shape.rate.is_none() {
+            return Err(value.wrong("'xoff' needs a 'rate': without one nothing queues"));
+        }
+        if shape.place.direction != Some(Direction::Tx) {
+            return Err(value
+                .wrong("'xoff' needs direction = \"tx\": who fills the other queue is elsewhere"));
+        }
+        if pause.xoff >= shape.queue {
+            return Err(value.wrong("'xoff' is never reached: 'queue' is not larger"));
+        }
+    }
     if let Some(value) = table.get("ecn")
         && shape.ecn.is_some_and(|ecn| ecn >= shape.queue)
     {
         return Err(value.wrong("'ecn' is never reached: 'queue' is not larger"));
     }
     Ok(shape)
+}
+
+/// When the sender is to pause: `xoff`, and with it `xon` (half of it) and `pfc`.
+fn pause(table: &Table<'_>) -> Result<Option<Pause>, Mistake> {
+    let Some(xoff) = table.number("xoff", 2, 64 << 20)? else {
+        for key in ["xon", "pfc"] {
+            if let Some(value) = table.get(key) {
+                return Err(value.wrong(format!("'{key}' needs an 'xoff'")));
+            }
+        }
+        return Ok(None);
+    };
+    let xon = table.number("xon", 0, 64 << 20)?.unwrap_or(xoff / 2);
+    if let Some(value) = table.get("xon")
+        && xon >= xoff
+    {
+        return Err(value.wrong("'xon' is not less than 'xoff'"));
+    }
+    let priorities = match table.get("pfc") {
+        None => None,
+        Some(value) => {
+            let mut mask = 0;
+            for priority in value.list() {
+                mask |= 1 << priority.number(0, 7)?;
+            }
+            if mask == 0 {
+                return Err(value.wrong("'pfc' names no priority"));
+            }
+            Some(mask)
+        }
+    };
+    Ok(Some(Pause {
+        xoff,
+        xon,
+        priorities,
+    }))
 }
 
 /// Bits per second.

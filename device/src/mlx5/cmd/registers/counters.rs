@@ -134,6 +134,8 @@ pub(super) fn read(core: &Core, data: &mut [u8]) -> Result<(), CmdError> {
             c.set_rx_octets(rx.octets).set_rx_frames(rx.frames);
             c.set_tx_octets(tx.octets).set_tx_frames(tx.frames);
             c.set_rx_pause(rx.pause).set_tx_pause(tx.pause);
+            c.set_rx_pause_duration(rx.pause_time.as_micros() as u64)
+                .set_rx_pause_transition(rx.pause_transitions);
         }
         0x12 => {
             let mut c = PhysLayerCounters::new(set);
