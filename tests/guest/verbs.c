@@ -25,7 +25,7 @@ enum op { SEND, WRITE, READ, ADD };
 static const char *const op_names[] = {"send", "write", "read", "add"};
 
 struct options {
-	int64_t op, size, count, window, mtu, timeout, retry, rnr_retry, min_rnr, receive_after, patience, rd_atomic, until_told, linger;
+	int64_t op, size, count, window, mtu, timeout, retry, rnr_retry, min_rnr, receive_after, patience, rd_atomic, until_told, linger, srq;
 };
 
 static const struct options defaults = {
@@ -115,6 +115,7 @@ struct side {
 	struct ibv_cq *cq;
 	struct ibv_qp *qp;
 	struct ibv_mr *mr;
+	struct ibv_srq *srq;
 	uint8_t *memory;
 	uint64_t slot;
 	struct peer self, peer;
@@ -140,6 +141,13 @@ static void make(struct side *side, const struct options *options, uint64_t slot
 	side->mr = ibv_reg_mr(side->pd, side->memory, side->slot * slots, access);
 	if (!side->pd || !side->cq || !side->mr)
 		die("objects");
+	/* Nobody receives through it: it has events. */
+	if (options->srq) {
+		struct ibv_srq_init_attr shared = {.attr = {.max_wr = 16, .max_sge = 1}};
+		side->srq = ibv_create_srq(side->pd, &shared);
+		if (!side->srq)
+			die("shared receive queue");
+	}
 	init.send_cq = init.recv_cq = side->cq;
 	init.cap = (struct ibv_qp_cap){.max_send_wr = slots, .max_recv_wr = slots, .max_send_sge = 1, .max_recv_sge = 1};
 	side->qp = ibv_create_qp(side->pd, &init);
@@ -183,7 +191,7 @@ static void connect_to(struct side *side, const struct peer *peer)
 
 static void destroy(struct side *side)
 {
-	if (ibv_destroy_qp(side->qp) || ibv_dereg_mr(side->mr) || ibv_destroy_cq(side->cq) || ibv_dealloc_pd(side->pd))
+	if ((side->srq && ibv_destroy_srq(side->srq)) || ibv_destroy_qp(side->qp) || ibv_dereg_mr(side->mr) || ibv_destroy_cq(side->cq) || ibv_dealloc_pd(side->pd))
 		die("destroy");
 	free(side->memory);
 }
@@ -391,7 +399,7 @@ static int run(int fd, const struct options *options)
 static void parse(struct options *options, char *word)
 {
 	static const char *const names[] = {"op", "size", "count", "window", "mtu", "timeout", "retry", "rnr", "min-rnr", "receive-after",
-					    "patience", "rd-atomic", "until-told", "linger"};
+					    "patience", "rd-atomic", "until-told", "linger", "srq"};
 	int64_t *values = (int64_t *)options;
 	char *value = strchr(word, '=');
 	errno = EINVAL;

@@ -8,6 +8,7 @@ use rocinante_harness::faults::{Faults, injection};
 use rocinante_harness::lab::Emulated;
 use rocinante_harness::lab::demo::Fabric;
 use rocinante_tests::guests::{ADDRESSES, PATIENCE, Pair, alone, lab};
+use rocinante_tests::verbs::{Verbs, goes_on};
 use rocinante_wire::fault::RuleCounters;
 
 /// The guest whose adapter is at fault, the other one's peer.
@@ -515,6 +516,48 @@ fn health_pages_module_and_removal() {
         let cool = scene.sh("cat /sys/class/hwmon/*/temp1_input");
         assert!(!cool.contains("112500"), "{cool}");
     });
+    scene.part("queues say what happens to them", |scene| {
+        let verbs = Verbs::start(&scene.pair);
+        let running = verbs.endless(&scene.pair, "op=write size=1000 window=4 srq=1");
+        for (event, whom) in [
+            ("COMM_EST", "qp"),
+            ("SQ_DRAINED", "qp"),
+            ("PATH_MIG", "qp"),
+            ("SRQ_RQ_LIMIT", "srq"),
+            ("SRQ_CATAS_ERROR", "srq"),
+            ("WQ_CATAS_ERROR", "qp"),
+        ] {
+            scene.inject(
+                "async",
+                &format!("event = \"{event}\"\n{whom} = \"newest\""),
+            );
+        }
+        let report = running.finish();
+        // By enum ibv_event_type; those of queue pairs go by way of a work queue. And IBV_WC_WR_FLUSH_ERR.
+        let mut events: Vec<_> = report["events"].split(',').collect();
+        events.sort_unstable();
+        assert_eq!(events, ["1", "14", "15", "4", "5", "6"], "{report:?}");
+        assert_eq!(report.status(), 5, "{report:?}");
+
+        let running = verbs.spawn(
+            &scene.pair,
+            "op=write size=1000 window=4 until-told=1 patience=5",
+        );
+        goes_on(&scene.pair);
+        scene.inject(
+            "async",
+            "event = \"CQ_ERROR\"\ncq = \"newest\"\nsyndrome = 1",
+        );
+        let report = running.finish();
+        // The queue pair cannot tell any more what became of its work.
+        let mut events: Vec<_> = report["events"].split(',').collect();
+        events.sort_unstable();
+        assert_eq!(events, ["0", "1"], "{report:?}");
+        assert_eq!(report.number("stuck"), 1, "{report:?}");
+        scene.says("CQ error on CQN 0x[0-9a-f]*, syndrome 0x1");
+        verbs.stop();
+        scene.works();
+    });
     scene.part("pages are asked for and given back", |scene| {
         let before = scene.pages();
         scene.faults(
@@ -629,6 +672,27 @@ fn health_pages_module_and_removal() {
         scene.unload();
         scene.calm();
         scene.load();
+    });
+    scene.part("initialization is refused", |scene| {
+        scene.unload();
+        scene.faults(
+            r#"
+        [[command]]
+        name = "no HCA"
+        nic = "nic0"
+        match = { opcode = "INIT_HCA" }
+        action = { status = "INT_ERR", syndrome = 0x99 }
+        "#,
+        );
+        scene.sh("modprobe mlx5_core; true");
+        scene.says(
+            "INIT_HCA(0x102) op_mod(0x0) failed, status internal error(0x1), syndrome (0x99), err(-5)",
+        );
+        scene.says("probe with driver mlx5_core failed with error -5");
+        scene.sh("modprobe -r mlx5_core");
+        scene.calm();
+        scene.load();
+        scene.works();
     });
     scene.part("pages are kept", |scene| {
         scene.inject("pages", "keep = 30");
