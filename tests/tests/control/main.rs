@@ -2,6 +2,7 @@
 //! time, events, metrics, and clients that behave badly. With a driver of our own; real guests
 //! are in [`guests`].
 
+mod ctl;
 mod guests;
 
 use std::fs;
