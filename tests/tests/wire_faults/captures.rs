@@ -117,7 +117,7 @@ pub fn explained(capture: &Path, hits: &BTreeMap<String, u64>) {
         "payload corrupted, nobody notices",
         "wrong P_Key",
         "truncated",
-        "packet overtaken by two",
+        "packet overtaken by the rest",
     ] {
         assert_eq!(with("delivered", name).len(), 1, "{name}");
     }
