@@ -148,26 +148,9 @@ impl Bench<'_> {
     /// Has the tools use the GIDs of these addresses, as RoCE v2.
     fn use_gids(&mut self, addresses: [&str; 2]) {
         for n in [NIC, RXE] {
-            let gid = match addresses[n].parse().expect("an address") {
-                IpAddr::V4(address) => address.to_ipv6_mapped(),
-                IpAddr::V6(address) => address,
-            };
-            let gid = gid.segments().map(|part| format!("{part:04x}")).join(":");
-            let device = &self.ends[n].device;
-            let script = format!(
-                "cd /sys/class/infiniband/{device}/ports/1
-                while :; do
-                    for index in $(seq 0 31); do
-                        read -r gid <gids/$index && [ \"$gid\" = {gid} ] || continue
-                        read -r kind <gid_attrs/types/$index && [ \"$kind\" = 'RoCE v2' ] || continue
-                        echo $index
-                        exit
-                    done
-                    sleep 0.1
-                done 2>/dev/null"
-            );
-            let index = self.sh(n, &script);
-            self.ends[n].gid_index = index.trim().parse().expect("an index");
+            let address: IpAddr = addresses[n].parse().expect("an address");
+            let index = lab::find_gid(&self.guests[n], &self.ends[n].device, address);
+            self.ends[n].gid_index = index.unwrap_or_else(|error| panic!("{error:#}"));
         }
     }
 

@@ -32,19 +32,13 @@ pub(crate) fn answer_to<P: Payload>(
     address: &Address,
     fill: impl FnOnce(&mut Packet),
 ) -> Frame<P> {
+    // What both ends agree on; the rest is the answer's own.
     let mut packet = Packet {
-        solicited: false,
-        ack_req: false,
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
-        imm: None,
-        inv_rkey: None,
-        payload_len: 0,
-        ..request.packet
+        mig_req: request.packet.mig_req,
+        pkey: request.packet.pkey,
+        dest_qp: request.packet.dest_qp,
+        psn: request.packet.psn,
+        ..Packet::new(request.packet.opcode)
     };
     fill(&mut packet);
     let mut frame = Frame::empty();

@@ -84,3 +84,29 @@ pub struct Packet {
     /// Payload bytes, without pad and ICRC.
     pub payload_len: u32,
 }
+
+impl Packet {
+    /// An opcode, with all fields zero, no extension headers and no payload.
+    #[inline]
+    #[must_use]
+    pub const fn new(opcode: Opcode) -> Packet {
+        Packet {
+            opcode,
+            solicited: false,
+            mig_req: false,
+            pkey: 0,
+            dest_qp: 0,
+            ack_req: false,
+            psn: Psn::new(0),
+            xrc_srqn: None,
+            deth: None,
+            reth: None,
+            atomic: None,
+            aeth: None,
+            atomic_ack: None,
+            imm: None,
+            inv_rkey: None,
+            payload_len: 0,
+        }
+    }
+}

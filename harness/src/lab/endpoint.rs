@@ -1,6 +1,6 @@
 //! A guest's RDMA device made ready to talk: its driver loaded, its interface up with an address, its RoCE v2 GID known.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -64,13 +64,7 @@ pub fn configure(guest: &Guest, address: Ipv4Addr) -> Result<Endpoint> {
             PATIENCE,
         )
         .with_context(|| format!("port 1 of {device} does not become active"))?;
-    let found = guest
-        .check(&find_gid(device, &mapped_gid(address)), PATIENCE)
-        .with_context(|| format!("{device} has no RoCE v2 GID for {address}"))?;
-    let gid_index = found
-        .trim()
-        .parse()
-        .with_context(|| format!("not a GID index: {found:?}"))?;
+    let gid_index = find_gid(guest, device, address.into())?;
     Ok(Endpoint {
         device: device.to_owned(),
         interface: interface.to_owned(),
@@ -79,15 +73,32 @@ pub fn configure(guest: &Guest, address: Ipv4Addr) -> Result<Endpoint> {
     })
 }
 
-/// An IPv4-mapped GID as sysfs prints it.
-fn mapped_gid(address: Ipv4Addr) -> String {
-    let [a, b, c, d] = address.octets();
-    format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}")
+/// The index of the GID of `address` as RoCE v2, as soon as there is one.
+///
+/// # Errors
+/// There is none for long, or the guest does not answer.
+pub fn find_gid(guest: &Guest, device: &str, address: IpAddr) -> Result<u32> {
+    let found = guest
+        .check(&gid_script(device, &gid(address)), PATIENCE)
+        .with_context(|| format!("{device} has no RoCE v2 GID for {address}"))?;
+    found
+        .trim()
+        .parse()
+        .with_context(|| format!("not a GID index: {found:?}"))
 }
 
-/// A command that prints the index of `gid` as RoCE v2, as soon as there is one. Of the table, which may have a thousand entries,
+/// The GID of an address as sysfs prints it.
+fn gid(address: IpAddr) -> String {
+    let gid = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    gid.segments().map(|part| format!("{part:04x}")).join(":")
+}
+
+/// Prints the index of `gid` as RoCE v2, as soon as there is one. Of the table, which may have a thousand entries,
 /// an interface with a few addresses fills the first.
-fn find_gid(device: &str, gid: &str) -> String {
+fn gid_script(device: &str, gid: &str) -> String {
     format!(
         "cd /sys/class/infiniband/{device}/ports/1
         while :; do
@@ -110,8 +121,8 @@ mod tests {
 
     #[test]
     fn gids_are_written_as_sysfs_writes_them() {
-        let gid = mapped_gid(Ipv4Addr::new(192, 0, 2, 1));
-        assert_eq!(gid, "0000:0000:0000:0000:0000:ffff:c000:0201");
+        let written = gid(Ipv4Addr::new(192, 0, 2, 1).into());
+        assert_eq!(written, "0000:0000:0000:0000:0000:ffff:c000:0201");
     }
 
     #[test]
@@ -120,11 +131,11 @@ mod tests {
         let port = folder.path().join("ports/1");
         fs::create_dir_all(port.join("gids")).unwrap();
         fs::create_dir_all(port.join("gid_attrs/types")).unwrap();
-        let gid = mapped_gid(Ipv4Addr::new(192, 0, 2, 1));
+        let written = gid(Ipv4Addr::new(192, 0, 2, 1).into());
         for (index, gid, kind) in [
             (0, "fe80::", "RoCE v2"),
-            (2, &*gid, "IB/RoCE v1"),
-            (3, &*gid, "RoCE v2"),
+            (2, &*written, "IB/RoCE v1"),
+            (3, &*written, "RoCE v2"),
         ] {
             fs::write(port.join(format!("gids/{index}")), format!("{gid}\n")).unwrap();
             fs::write(
@@ -133,7 +144,7 @@ mod tests {
             )
             .unwrap();
         }
-        let script = find_gid("mlx5_0", &gid).replace(
+        let script = gid_script("mlx5_0", &written).replace(
             "/sys/class/infiniband/mlx5_0",
             &folder.path().to_string_lossy(),
         );

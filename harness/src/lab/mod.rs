@@ -61,7 +61,7 @@ pub use demo::Fabric;
 pub use dmesg::complaints;
 pub use emulated::Emulated;
 pub(crate) use emulated::leftovers;
-pub use endpoint::{Endpoint, configure, load_mlx5, unload_mlx5};
+pub use endpoint::{Endpoint, configure, find_gid, load_mlx5, unload_mlx5};
 pub(crate) use guest::excerpt;
 pub use guest::{Guest, GuestConfig, Job, Output};
 pub use host::{Host, display};

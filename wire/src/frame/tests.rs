@@ -205,22 +205,12 @@ proptest! {
         let vector = unhex(vectors::ALL[which].frame);
         let address = roce::parse_frame(&vector, vector.len()).unwrap().address;
         let packet = Packet {
-            opcode: Opcode::Ib(Service::Rc, Op::SendOnly),
             solicited: true,
-            mig_req: false,
             pkey: 0xffff,
             dest_qp: 5,
-            ack_req: false,
             psn: Psn::new(psn),
-            xrc_srqn: None,
-            deth: None,
-            reth: None,
-            atomic: None,
-            aeth: None,
-            atomic_ack: None,
-            imm: None,
-            inv_rkey: None,
             payload_len: payload.len() as u32,
+            ..Packet::new(Opcode::Ib(Service::Rc, Op::SendOnly))
         };
         let mut head = HeadBuf::new();
         let layout = HeaderTemplate::new(&address).write(&packet, &mut head);

@@ -163,22 +163,13 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
         .checked_sub(header_len)
         .ok_or(ParseError::Truncated)?;
     let mut packet = Packet {
-        opcode,
         solicited: bth.flags & Bth::SOLICITED != 0,
         mig_req: bth.flags & Bth::MIG_REQ != 0,
         pkey: bth.pkey.get(),
         dest_qp: bth.dest_qp.get() & LOW_24,
         ack_req: bth.psn.get() & Bth::ACK_REQ != 0,
         psn: Psn::new(bth.psn.get()),
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
-        imm: None,
-        inv_rkey: None,
-        payload_len: 0,
+        ..Packet::new(opcode)
     };
     if chain.headers != 0 {
         parse_extensions(chain, &mut rest, &mut packet)?;

@@ -63,22 +63,13 @@ fn v1() -> Address {
 
 fn send_only(payload_len: u32) -> Packet {
     Packet {
-        opcode: Opcode::Ib(Service::Rc, Op::SendOnly),
-        solicited: false,
         mig_req: true,
         pkey: 0xffff,
         dest_qp: 0x12,
         ack_req: true,
         psn: Psn::new(1),
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
-        imm: None,
-        inv_rkey: None,
         payload_len,
+        ..Packet::new(Opcode::Ib(Service::Rc, Op::SendOnly))
     }
 }
 

@@ -114,26 +114,19 @@ fn send(
     }
     let len = data.len as usize;
     let packet = Packet {
-        opcode: Opcode::Ib(Service::Ud, op),
         solicited: ctrl.solicited(),
         mig_req: true,
         pkey: 0xffff,
         dest_qp: av.dest_qp(),
-        ack_req: false,
         // Datagrams are not sequenced; hardware counts, receivers do not look.
         psn: Psn::new(u32::from(ctrl.wqe_index())),
-        xrc_srqn: None,
         deth: Some(Deth {
             qkey: qkey(attr, &av),
             src_qp: source_qp(attr),
         }),
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
         imm,
-        inv_rkey: None,
         payload_len: len as u32,
+        ..Packet::new(Opcode::Ib(Service::Ud, op))
     };
     let source = core
         .roce

@@ -416,21 +416,9 @@ impl Requester {
 /// What all packets of a connection have in common.
 pub(super) fn header(params: &RcParams) -> Packet {
     Packet {
-        opcode: Opcode::Ib(params.service, Op::SendOnly),
-        solicited: false,
         mig_req: params.mig_req,
         pkey: params.pkey,
         dest_qp: params.remote_qpn,
-        ack_req: false,
-        psn: Psn::default(),
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
-        imm: None,
-        inv_rkey: None,
-        payload_len: 0,
+        ..Packet::new(Opcode::Ib(params.service, Op::SendOnly))
     }
 }

@@ -156,22 +156,14 @@ pub fn params() -> RcParams {
 /// A packet `index` after the first PSN.
 pub fn packet(op: Op, index: u32, payload_len: u32) -> Packet {
     Packet {
-        opcode: Opcode::Ib(Service::Rc, op),
-        solicited: false,
         mig_req: true,
         pkey: 0xffff,
         dest_qp: 0x77,
-        ack_req: false,
         psn: Psn::new(PSN).add(index),
-        xrc_srqn: None,
-        deth: None,
-        reth: None,
-        atomic: None,
-        aeth: None,
-        atomic_ack: None,
         imm: op.has_imm().then_some(0xabcd),
         inv_rkey: op.has_ieth().then_some(0x5678),
         payload_len,
+        ..Packet::new(Opcode::Ib(Service::Rc, op))
     }
 }
 
