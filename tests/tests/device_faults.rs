@@ -135,6 +135,9 @@ fn commands_are_refused_denied_and_undelivered() {
             other => panic!("{other:?}"),
         }
     }
+    // What was not delivered was not executed.
+    scene.load("");
+    assert_eq!(scene.node().alloc_pd().unwrap(), first + 5);
     scene.load(&command("\"wrong-signature\"", ""));
     assert!(matches!(scene.node().alloc_pd(), Err(Error::Signature(_))));
     for silent in [

@@ -99,7 +99,8 @@ pub(in crate::mlx5) fn execute(
     );
     let mut output = match action {
         CommandAction::Ignore => return false,
-        CommandAction::Refuse { .. } => Vec::new(),
+        // What could not be delivered is not executed either.
+        CommandAction::Refuse { .. } | CommandAction::Delivery(_) => Vec::new(),
         _ => nic.perform(request, input),
     };
     let mut wrong = Wrong::default();

@@ -164,7 +164,7 @@ pub enum CommandAction {
     Corrupt(u32),
     /// Fields of the output of each opcode get these values.
     Set(Vec<(u16, Vec<Condition>)>),
-    /// Executed, but the queue entry says that it could not be delivered.
+    /// Not executed: the queue entry says that it could not be delivered.
     Delivery(DeliveryStatus),
     /// The token of entry and mailboxes is another one.
     Token,
