@@ -20,6 +20,8 @@ const PIECE: usize = 160;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a line is sent before the shell is given up.
 const TRIES: usize = 12;
+/// So many lines of a panic are quoted: a stack trace.
+const WORDS: usize = 60;
 /// Ctrl-C: drops a line that was lost in part.
 const INTERRUPT: &[u8] = b"\x03";
 /// A shell drops what it reads before it has heard of an interrupt.
@@ -51,10 +53,11 @@ impl Shell {
         self.stuck.store(false, Ordering::Relaxed);
         self.console.send(b"exec /bin/sh\r")?;
         // Line editing shows each line twice, and prompts are not waited for.
+        // FreeBSD's kernel keeps what is written to /dev/console in its log, where reading the log would push out what it is read for.
         self.confirmed("H0", |again| {
             self.interrupt(again)?;
             self.console.send(
-                b"stty -echo 2>/dev/null; (set +E +V) 2>/dev/null && set +E +V; PS1= PS2= N=$(printf '\\nx'); N=${N%x}; TERM=dumb; echo @@'H'0@@\r",
+                b"stty -echo 2>/dev/null; [ -c /dev/ttyu0 ] && exec >/dev/ttyu0 2>&1; (set +E +V) 2>/dev/null && set +E +V; PS1= PS2= N=$(printf '\\nx'); N=${N%x}; TERM=dumb; echo @@'H'0@@\r",
             )
         })
     }
@@ -140,6 +143,7 @@ impl Shell {
             if let Some(output) = found {
                 return Ok(output);
             }
+            self.check_kernel(start)?;
             if Instant::now() >= deadline {
                 break;
             }
@@ -168,6 +172,16 @@ impl Shell {
         }
     }
 
+    /// A kernel that has stopped is told at once, with what it said.
+    fn check_kernel(&self, since: u64) -> Result<()> {
+        let text = self.console.since(since);
+        let Some(words) = last_words(&text) else {
+            return Ok(());
+        };
+        self.stuck.store(true, Ordering::Relaxed);
+        bail!("the kernel has panicked:\n{words}");
+    }
+
     fn interrupt(&self, needed: bool) -> Result<()> {
         if needed {
             self.console.send(INTERRUPT)?;
@@ -188,6 +202,7 @@ impl Shell {
             if found.is_some() {
                 return Ok(());
             }
+            self.check_kernel(0)?;
         }
         bail!(
             "no shell answers on the console of {}{}",
@@ -195,6 +210,30 @@ impl Shell {
             self.console.tail()
         );
     }
+}
+
+/// What a kernel has said of its panic, if the console ends with it: another line may be of an older one, out of its log.
+fn last_words(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let begin = lines
+        .iter()
+        .rposition(|line| line.starts_with("panic: ") || line.starts_with("Fatal trap "))?;
+    let end = lines.iter().rposition(|line| !line.is_empty())?;
+    // The debugger's prompt, with what we have typed at it, or what stands there without a debugger
+    // (kern_shutdown.c).
+    let over = lines.get(begin..=end)?.iter().rev().take(6).any(|line| {
+        line.starts_with("db> ")
+            || *line == "db>"
+            || line.starts_with("Automatic reboot in ")
+            || line.contains("on the console to reboot")
+    });
+    let said = lines.get(begin..)?;
+    let said = said
+        .iter()
+        .position(|line| line.starts_with("db>"))
+        .map_or(said, |prompt| said.get(..prompt).unwrap_or(said));
+    let said: Vec<&str> = said.iter().take(WORDS).copied().collect();
+    over.then(|| said.join("\n"))
 }
 
 /// Finds a command's output and status between its marks.
@@ -360,6 +399,46 @@ mod tests {
         });
         let error = shell.run("echo bye; sleep 1000", SOON).unwrap_err();
         assert!(format!("{error:#}").contains("hung up"), "{error:#}");
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_trace() {
+        let trace = "panic: mtx_lock() of spin mutex\r\ncpuid = 0\r\nKDB: stack backtrace:\r\nidr_destroy() at idr_destroy+0x24\r\nKDB: enter: panic\r\n";
+        for end in [
+            "db> ",
+            "Uptime: 1m2s\r\nAutomatic reboot in 15 seconds - press a key on the console to abort\r\n",
+        ] {
+            let console = Fake::play(move |fake| {
+                fake.typed("H'0@@\n");
+                fake.say("@@H0@@\r\n");
+                fake.typed("'C'1.0.");
+                fake.say("@@C1.0.4@@\r\n");
+                fake.typed("@@'E'");
+                fake.say(trace);
+                fake.say(end);
+                fake.typed("never");
+            });
+            let shell = Shell::start(console).unwrap();
+            let started = Instant::now();
+            let error = format!("{:#}", shell.run("boom", SOON).unwrap_err());
+            assert!(started.elapsed() < SOON / 2, "{error}");
+            assert!(
+                error.contains("panicked") && error.contains("idr_destroy+0x24"),
+                "{error}"
+            );
+            assert!(!error.contains("db>"), "{error}");
+            let error = shell.run("true", SOON).unwrap_err().to_string();
+            assert!(error.contains("cannot be ended"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_old_panic_in_a_log_is_none() {
+        let log = "panic: old\nKDB: stack backtrace:\nUptime: 3s\n";
+        assert_eq!(last_words(log), None);
+        let log = format!("{log}{}", "mce0: link state changed to UP\n".repeat(8));
+        assert_eq!(last_words(&log), None);
+        assert!(last_words(&format!("{log}panic: new\ndb> ")).is_some_and(|w| w == "panic: new"));
     }
 
     #[test]
