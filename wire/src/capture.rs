@@ -11,13 +11,12 @@ mod ring;
 pub use ring::Ring;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_queue::ArrayQueue;
 use pcap_file::pcapng::PcapNgWriter;
@@ -36,6 +35,12 @@ use crate::frame::{Frame, Payload};
 
 /// Frames that may wait for the writing thread.
 const QUEUE_LEN: usize = 4096;
+
+/// Bytes of a comment: options have 16 bits for their length.
+const LONGEST_COMMENT: usize = 32_000;
+
+/// A capture that is to end is given up when nothing could be written for so long, as when the reader of a pipe has stopped.
+const STALLED: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
 /// Gives the time of a frame, since 1970-01-01 00:00 UTC.
 pub type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
@@ -107,7 +112,7 @@ impl Capture {
     /// # Errors
     /// The file cannot be created or the thread not be started.
     pub fn create(path: &Path) -> io::Result<Capture> {
-        let file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let file = ring::open(path)?;
         let since_epoch = || {
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -246,6 +251,7 @@ impl Capture {
         self.shared.on.store(false, Ordering::Relaxed);
         self.shared.stop.store(true, Ordering::SeqCst);
         self.thread.unpark();
+        self.wait_for(&writer)?;
         let written = writer
             .join()
             .map_err(|_| io::Error::other("capture thread panicked"))??;
@@ -261,6 +267,27 @@ impl Capture {
             );
         }
         Ok(stats)
+    }
+}
+
+impl Capture {
+    /// Waits until all is written, as long as anything is.
+    fn wait_for(&self, writer: &JoinHandle<io::Result<u64>>) -> io::Result<()> {
+        let mut written = self.shared.written.load(Ordering::Relaxed);
+        let mut since = Instant::now();
+        while !writer.is_finished() {
+            let now = self.shared.written.load(Ordering::Relaxed);
+            if now != written {
+                (written, since) = (now, Instant::now());
+            } else if since.elapsed() > STALLED {
+                // The thread is left to itself.
+                let message = format!("nothing could be written for {} s", STALLED.as_secs());
+                log::error!(target: "wire::capture", "capture ends: {message}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 
@@ -419,7 +446,7 @@ impl<W: Sink> Writer<W> {
                 linktype: DataLink::ETHERNET,
                 snaplen: 0,
                 options: vec![
-                    InterfaceDescriptionOption::IfName(interface.name.clone().into()),
+                    InterfaceDescriptionOption::IfName(short(&interface.name).into()),
                     InterfaceDescriptionOption::IfTsResol(9),
                 ],
             };
@@ -447,7 +474,7 @@ impl<W: Sink> Writer<W> {
         if record.interface as usize >= self.described {
             self.describe_interfaces()?;
         }
-        let comment = record.comment.as_deref();
+        let comment = record.comment.as_deref().map(short);
         // epb_flags, bits 0 and 1.
         let flags = record.direction.map(|direction| match direction {
             Direction::Rx => 1,
@@ -485,6 +512,15 @@ impl<W: Sink> Writer<W> {
         }
         Ok(())
     }
+}
+
+/// The beginning of a text, if it is too long.
+fn short(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_COMMENT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 fn io_error(error: PcapError) -> io::Error {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocinante_device::mlx5::fault::names::{self, Names, find};
-use rocinante_device::mlx5::fault::{Fault, Injection, Kind, Timeouts};
+use rocinante_device::mlx5::fault::{Fault, Injection, Kind, Override, Timeouts};
 use rocinante_wire::fault::reading::{Entry, Mistake, More, Table, Value, seed};
 
 use super::{DeviceFault, layouts};
@@ -147,10 +147,14 @@ fn value_of(value: Value<'_>) -> Result<u64> {
 fn capability(table: &Table<'_>) -> Result<Kind> {
     table.only(&["name", "nic", "set"])?;
     let value = table.need("set")?;
-    let mut overrides = Vec::new();
+    let mut overrides: Vec<Override> = Vec::new();
     for (path, value) in leaves("", &value.table()?)? {
         let number = value_of(value)?;
         let found = layouts::capability(&path, number).map_err(|message| value.wrong(message))?;
+        let place = |one: &Override| (one.cap_type as u16, one.bit_offset);
+        if overrides.iter().any(|other| place(other) == place(&found)) {
+            return Err(value.wrong(format!("'{path}' is set twice")));
+        }
         overrides.push(found);
     }
     if overrides.is_empty() {

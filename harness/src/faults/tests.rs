@@ -198,6 +198,39 @@ fn every_mistake_is_named() {
             "set = { generals.roce = 1 }",
             "no capabilities 'generals' (general, ethernet",
         ),
+        (
+            "capability",
+            "set = { general.roce = 0, \"general.roce\" = 1 }",
+            "",
+        ),
+        (
+            "capability",
+            "set = { general = { roce = 0 }, \"general.roce\" = 1 }",
+            "'general.roce' is set twice",
+        ),
+        ("capability", "set = {}", "'set' says nothing"),
+        (
+            "command",
+            "action = { delay = \"0s\" }",
+            "a delay of nothing does nothing",
+        ),
+        (
+            "event",
+            "action = { delay = \"0s\" }",
+            "a delay of nothing does nothing",
+        ),
+        (
+            "event",
+            "match = { type = [] }\naction = \"drop\"",
+            "an empty list matches nothing",
+        ),
+        (
+            "command",
+            "match = { opcode = [] }\naction = \"ignore\"",
+            "an empty list matches nothing",
+        ),
+        ("health", "syndrome = 1\nseverity = 8", "from 0 to 7"),
+        ("removal", "nic = []", "nowhere"),
         ("timeout", "", "no timeout is given"),
         ("timeout", "command = \"0s\"", "a timeout is 1 ms or more"),
     ] {
@@ -255,4 +288,37 @@ fn examples_in_the_guide_are_right() {
     // And together, as in one file.
     let all: Faults = blocks.concat().parse().unwrap();
     assert_eq!(all.devices.len(), 14);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(
+        changes in proptest::collection::vec(
+            (
+                proptest::prelude::any::<proptest::sample::Index>(),
+                0..10usize,
+                proptest::sample::select(vec![
+                    "", "\"", "'", "=", "[", "]", "{", "}", ".", "\n", "-1", "0", "nan", "1e400", "true", "\u{e9}",
+                    "18446744073709551615", "0xffffffffffffffffffffffff", "\"newest\"", "\"9999999999999min\"", "opcode",
+                    "set", "match", "status", "delay", "every", "count", "until", "qp", "type", "vector", "general", "*",
+                ]),
+            ),
+            0..6,
+        ),
+    ) {
+        let guide = include_str!("../../../device/src/mlx5/fault/faults.md");
+        let blocks = guide.split("```toml\n").skip(1);
+        let all: String = blocks.map(|rest| rest.split("```").next().unwrap()).collect();
+        let mut text: Vec<char> = all.chars().collect();
+        for (at, len, piece) in changes {
+            let at = at.index(text.len());
+            let end = (at + len).min(text.len());
+            text.splice(at..end, piece.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(RuleErrors(errors)) = text.parse::<Faults>() {
+            let lines = text.matches('\n').count() + 1;
+            proptest::prop_assert!(errors.iter().all(|error| (1..=lines).contains(&error.line)), "{text}");
+        }
+    }
 }

@@ -10,6 +10,9 @@ use crate::bench::{ASKING, Bench, SERVING};
 /// Retries for two seconds.
 const PATIENT: &str = "timeout=16 retry=7";
 
+/// Retries for eight seconds.
+const VERY_PATIENT: &str = "timeout=18 retry=7";
+
 /// Traffic in which anything lost, doubled or out of order is noticed: SENDs are compared as they come, READs as they are
 /// answered, and what each atomic finds is what the one before has left.
 const KINDS: [&str; 3] = [
@@ -61,13 +64,22 @@ pub fn down(bench: &Bench<'_>) {
     let monitor = pair.spawn(ASKING, "exec ip monitor link dev eth0");
     let before = carrier_changes(bench, ASKING);
     let elsewhere = carrier_changes(bench, SERVING);
-    let name = "link down for half a second";
+    let timeouts = bench.counters()[ASKING]["local_ack_timeout_err"];
+    let name = "link down";
     let outcome = bench.under(
         name,
-        &format!("{} {PATIENT}", KINDS[0]),
-        &link("plug", "fault = 'down'\nuntil = '500ms'"),
+        &format!("{} {VERY_PATIENT}", KINDS[0]),
+        &link("plug", "fault = 'down'"),
         || {
-            until_up(bench, Duration::from_millis(500));
+            // Longer than any packet's timer, and until the driver has seen it, however slow it is.
+            let seen = "grep -q down /sys/class/net/eth0/operstate && grep -q DOWN /sys/class/infiniband/mlx5_0/ports/1/state";
+            let seen = pair.guests[ASKING].wait_until(seen, PATIENCE);
+            seen.expect("down");
+            wait_for("no timer ran out", || {
+                bench.counters()[ASKING]["local_ack_timeout_err"] > timeouts
+            });
+            bench.set("");
+            until_up(bench, Duration::ZERO);
         },
     );
     outcome.assert_right();

@@ -1,9 +1,12 @@
 //! Where captures are written: one file, or a ring of them.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Sink;
 
@@ -63,8 +66,34 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn open(path: &Path) -> io::Result<BufWriter<File>> {
+/// Linux' flag for not to wait, on x86 and ARM.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// How long a FIFO is given to find its reader.
+const READER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+
+/// A new file, or what is at that path. Opening a FIFO waits for its reader for as long as that takes; who starts a capture
+/// does not.
+pub(super) fn open(path: &Path) -> io::Result<BufWriter<File>> {
+    let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    let _reader_is_there = is_fifo.then(|| reader_of(path)).transpose()?;
     Ok(BufWriter::with_capacity(1 << 20, File::create(path)?))
+}
+
+/// A FIFO that is being read; while this is open, it opens at once.
+fn reader_of(path: &Path) -> io::Result<File> {
+    let since = Instant::now();
+    loop {
+        let mut options = OpenOptions::new();
+        match options.write(true).custom_flags(O_NONBLOCK).open(path) {
+            Err(error) if since.elapsed() > READER => {
+                let message = format!("nobody reads this FIFO: {error}");
+                return Err(io::Error::new(error.kind(), message));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+            opened => return opened,
+        }
+    }
 }
 
 impl Write for Ring {

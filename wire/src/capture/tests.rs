@@ -259,13 +259,146 @@ fn what_a_failed_capture_misses_is_counted() {
         .expect("the writing thread flushes");
     assert_eq!(capture.missed(), None);
     go.send(()).unwrap();
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while capture.missed().is_none() {
-        assert!(std::time::Instant::now() < deadline, "the capture goes on");
+        assert!(Instant::now() < deadline, "the capture goes on");
         thread::yield_now();
     }
     for _ in 0..3 {
         tap.record(&vector_frame(&vectors::V4_SEND), None);
     }
     assert_eq!(capture.missed(), Some(3));
+}
+
+/// A pipe whose reader has stopped.
+struct Stuck(mpsc::Receiver<()>, bool);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // The first is that of the header.
+        if std::mem::replace(&mut self.1, true) {
+            let _ = self.0.recv();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_stopped_does_not_hold_up_the_end() {
+    let (go, wait) = mpsc::channel();
+    let capture = Capture::start(Stuck(wait, false), clock()).unwrap();
+    capture
+        .tap("a")
+        .record(&vector_frame(&vectors::V4_SEND), None);
+    let error = capture.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    drop(go);
+}
+
+#[test]
+fn a_fifo_has_to_have_a_reader() {
+    let path = std::env::temp_dir().join(format!("rocinante-fifo-{}", std::process::id()));
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let error = Capture::create(&path).unwrap_err().to_string();
+    assert!(error.starts_with("nobody reads this FIFO"), "{error}");
+    let (opened, reader) = (mpsc::channel(), path.clone());
+    let (tell, told) = opened;
+    let reading = thread::spawn(move || {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.read(true).open(reader).unwrap();
+        let mut bytes = [0; 4];
+        io::Read::read_exact(&mut file, &mut bytes).unwrap();
+        drop(file);
+        tell.send(()).unwrap();
+        bytes
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let capture = loop {
+        match Capture::create(&path) {
+            Ok(capture) => break capture,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    // It goes away: the capture ends, and says so.
+    told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(reading.join().unwrap(), [0x0a, 0x0d, 0x0d, 0x0a]);
+    let tap = capture.tap("a");
+    tap.record(&vector_frame(&vectors::V4_SEND), None);
+    let error = capture.finish().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn comments_of_any_length_leave_the_file_whole() {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let file = File {
+        bytes: Arc::clone(&bytes),
+        flushed: None,
+    };
+    let capture = Capture::start(file, clock()).unwrap();
+    let tap = capture.tap("a");
+    for len in [0, 1, 2, 3, 40_000, 70_000] {
+        let comment = "\u{e9}".repeat(len);
+        tap.record(&vector_frame(&vectors::V4_SEND), Some(&comment));
+    }
+    assert_eq!(capture.finish().unwrap().written, 6);
+    let mut lengths = Vec::new();
+    for block in read(&bytes.lock().unwrap()) {
+        let Block::EnhancedPacket(packet) = block else {
+            continue;
+        };
+        for option in &packet.options {
+            if let EnhancedPacketOption::Comment(text) = option {
+                lengths.push(text.len());
+            }
+        }
+    }
+    assert_eq!(lengths, [0, 2, 4, 6, LONGEST_COMMENT, LONGEST_COMMENT]);
+}
+
+#[test]
+fn nothing_is_lost_between_the_files_of_a_ring() {
+    let folder = std::env::temp_dir().join(format!("rocinante-whole-ring-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let capture = Capture::create_ring(&folder.join("trace"), 1000, 1000).unwrap();
+    let taps = ["a", "b", "c"].map(|name| capture.tap(name));
+    // Each from a thread of its own, as cables do, with its number in the comment.
+    thread::scope(|scope| {
+        for tap in &taps {
+            scope.spawn(move || {
+                for n in 0..500 {
+                    tap.record(&vector_frame(&vectors::V4_SEND), Some(&n.to_string()));
+                }
+            });
+        }
+    });
+    assert_eq!(capture.finish().unwrap().written, 1500);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 100, "{}", files.len());
+    let mut next = [0; 3];
+    for file in &files {
+        let bytes = std::fs::read(file).unwrap();
+        let (_, names) = packets_and_names(&bytes);
+        assert_eq!(names, ["a", "b", "c"], "{file:?}");
+        for block in read(&bytes) {
+            if let Block::EnhancedPacket(packet) = block {
+                let next = &mut next[packet.interface_id as usize];
+                let comment = EnhancedPacketOption::Comment(next.to_string().into());
+                assert_eq!(packet.options, [comment], "{file:?}");
+                *next += 1;
+            }
+        }
+    }
+    assert_eq!(next, [500; 3]);
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -33,6 +33,25 @@ impl Test {
         }
     }
 
+    /// Whether all that this matches, `other` matches too; false also where that is hard to say.
+    pub(crate) fn is_within(&self, other: &Test) -> bool {
+        match (self, other) {
+            _ if self == other => true,
+            (Test::Range { min, max }, _) if min == max => other.matches(*min),
+            (Test::Range { min, max }, Test::Range { min: from, max: to }) => {
+                from <= min && max <= to
+            }
+            (
+                Test::Masked { mask, value },
+                Test::Masked {
+                    mask: wider,
+                    value: bits,
+                },
+            ) => mask & wider == *wider && value & wider == *bits,
+            _ => false,
+        }
+    }
+
     /// The same as an interval of a field of `width` bits, where it is one.
     fn interval(&self, width: u8) -> Option<(u128, u128)> {
         match *self {
@@ -91,6 +110,10 @@ impl Condition {
     pub(crate) fn is_possible(&self) -> bool {
         if self.field.width <= 16 {
             return (0..=self.field.max()).any(|value| self.matches(value));
+        }
+        let is_excluded = |test: &Test| self.none.iter().any(|other| test.is_within(other));
+        if !self.any.is_empty() && self.any.iter().all(is_excluded) {
+            return false;
         }
         let intervals = |tests: &[Test]| -> Option<Vec<(u128, u128)>> {
             tests
@@ -334,6 +357,9 @@ mod tests {
             ("ipv6.src", &["fe80::/10", "!fe80::/64"], true),
             ("ipv4.src", &["10.0.0.1", "!10.0.0.0/8"], false),
             ("opcode", &["RC_ACKNOWLEDGE", "!RC_*"], false),
+            ("bth.psn", &["& 3 == 1", "!& 1 == 1"], false),
+            ("bth.psn", &["& 1 == 1", "!& 3 == 1"], true),
+            ("bth.psn", &["5", "& 3 == 1", "!& 1 == 1"], false),
         ] {
             let condition = condition(field, texts).unwrap();
             assert_eq!(condition.is_possible(), possible, "{field} {texts:?}");

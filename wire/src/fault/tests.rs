@@ -2,6 +2,9 @@ use super::rule::{Action, Answer, Damage, Repair, Target};
 use super::*;
 use std::time::Duration;
 
+mod fields;
+mod nonsense;
+
 /// A rule with this `match` and `action`.
 fn rule(pattern: &str, more: &str) -> String {
     format!("[[rule]]\nname = \"r\"\nmatch = {{ {pattern} }}\n{more}\n")
@@ -117,6 +120,14 @@ fn every_action_has_its_form() {
             Action::Forge {
                 answer: Answer::RnrNak(1),
                 deliver: true,
+                dest_qp: None,
+            },
+        ),
+        (
+            "{ forge = \"nak\", code = 5 }",
+            Action::Forge {
+                answer: Answer::Nak(0x65),
+                deliver: false,
                 dest_qp: None,
             },
         ),
@@ -330,7 +341,6 @@ fn what_can_never_match_is_a_mistake() {
             "action = { set = { bth.opcode = \"RC_*\" } }",
             "more than one opcode",
         ),
-        ("action = { forge = \"nak\" }", "no answer 'nak'"),
         (
             "action = { forge = \"ack\", timer = 3 }",
             "unknown key 'timer'",

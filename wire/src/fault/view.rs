@@ -14,8 +14,8 @@ pub(crate) const DEEP: usize = 160;
 
 const ABSENT: u8 = u8::MAX;
 
-const TYPE_VLAN: u16 = 0x8100;
-const TYPE_QINQ: u16 = 0x88a8;
+pub(crate) const TYPE_VLAN: u16 = 0x8100;
+pub(crate) const TYPE_QINQ: u16 = 0x88a8;
 pub(crate) const TYPE_ARP: u16 = 0x0806;
 pub(crate) const TYPE_IPV4: u16 = 0x0800;
 pub(crate) const TYPE_IPV6: u16 = 0x86dd;

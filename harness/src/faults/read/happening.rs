@@ -176,7 +176,10 @@ fn health(table: &Table<'_>, common: &[&str]) -> Result<Injection> {
     })?;
     let severity = match table.get("severity") {
         None => None,
-        Some(value) => Some(number_or_name(value, names::SEVERITY)? & 7),
+        Some(value) => Some(match number_or_name(value, names::SEVERITY)? {
+            severity @ 0..=7 => severity,
+            _ => return Err(value.wrong("'severity' has to be from 0 to 7")),
+        }),
     };
     let health = Health {
         syndrome: number_or_name(value, names::HEALTH)?,

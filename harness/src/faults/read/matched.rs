@@ -1,5 +1,7 @@
 //! Entries that match what a device does: commands, events, interrupts, completions.
 
+use std::time::Duration;
+
 use rocinante_device::mlx5::fault::names;
 use rocinante_device::mlx5::fault::{
     CommandAction, CommandFault, CompletionAction, CompletionFault, Condition, Delivery,
@@ -185,7 +187,7 @@ fn command_action(value: Value<'_>, opcodes: &[Opcode]) -> Result<CommandAction>
                 CommandAction::Refuse { status, syndrome }
             }
         }
-        "delay" => CommandAction::Delay(main.duration()?),
+        "delay" => CommandAction::Delay(late(main)?),
         "corrupt" => {
             if main.text()? != "output" {
                 return Err(main.wrong("'corrupt' is \"output\""));
@@ -202,6 +204,15 @@ fn command_action(value: Value<'_>, opcodes: &[Opcode]) -> Result<CommandAction>
     })
 }
 
+/// A delay that can be noticed.
+fn late(value: Value<'_>) -> Result<Duration> {
+    let delay = value.duration()?;
+    if delay.is_zero() {
+        return Err(value.wrong("a delay of nothing does nothing"));
+    }
+    Ok(delay)
+}
+
 fn delivery(value: Value<'_>) -> Result<Delivery> {
     if let Some(word) = value.string() {
         return match word {
@@ -213,13 +224,13 @@ fn delivery(value: Value<'_>) -> Result<Delivery> {
     }
     let known: [(&str, &[&str]); 2] = [("duplicate", &["delay"]), ("delay", &[])];
     let (key, table) = action_table(value, &known)?;
-    let delay = table.duration("delay")?;
     Ok(match key.as_str() {
         "duplicate" => {
             let copies = table.need("duplicate")?.number(1, 1000)?;
+            let delay = table.duration("delay")?;
             Delivery::Duplicate(copies as u32, delay.unwrap_or_default())
         }
-        _ => Delivery::Delay(delay.unwrap_or_default()),
+        _ => Delivery::Delay(late(table.need("delay")?)?),
     })
 }
 
@@ -233,6 +244,9 @@ pub(super) fn event(table: &Table<'_>) -> Result<Kind> {
     };
     if let Some(inner) = matching(table, &["type", "eq", "sub_type"])? {
         if let Some(value) = inner.get("type") {
+            if value.list().is_empty() {
+                return Err(value.wrong("'type': an empty list matches nothing"));
+            }
             for item in value.list() {
                 fault.types.push(number_or_name(item, names::EVENTS)?);
             }

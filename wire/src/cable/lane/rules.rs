@@ -115,10 +115,10 @@ impl<P: Payload + Clone> Lane<P> {
                 None => return wishes,
             }
         }
-        if parcel.note.is_none() && env.tap.is_some_and(|tap| tap.all) {
-            self.record(env, &parcel.frame, None);
-        }
         if let Some(parcel) = self.bit_errors(env, parcel) {
+            if parcel.note.is_none() && env.tap.is_some_and(|tap| tap.all) {
+                self.record(env, &parcel.frame, None);
+            }
             self.emit(env, parcel, env.now);
         }
         wishes
@@ -254,8 +254,14 @@ impl<P: Payload + Clone> Lane<P> {
                 return None;
             };
             if env.tap.is_some() {
-                self.lose(env, &parcel, &format!("link '{}': bit error", fault.name));
-                parcel.note = Some(format!("delivered; link '{}': bit error", fault.name));
+                let what = format!("; link '{}': bit error", fault.name);
+                match &mut parcel.note {
+                    Some(note) => note.push_str(&what),
+                    None => {
+                        self.record(env, &parcel.frame, Some(&format!("sent{what}")));
+                        parcel.note = Some(format!("delivered{what}"));
+                    }
+                }
             }
             parcel.frame = frame;
         }

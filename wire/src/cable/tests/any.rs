@@ -50,9 +50,9 @@ proptest! {
         // What makes no sense together was refused; the rest has to stand anything.
         let mut text = String::new();
         for (n, rule) in rules.iter().enumerate() {
-            let rule = format!("[[rule]]\nname = \"r{n}\"\n{rule}");
-            if rule.parse::<Rules>().is_ok() {
-                text.push_str(&rule);
+            let more = format!("{text}[[rule]]\nname = \"r{n}\"\n{rule}");
+            if more.parse::<Rules>().is_ok() {
+                text = more;
             }
         }
         let mut world = world(&text);

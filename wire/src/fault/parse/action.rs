@@ -51,9 +51,13 @@ pub(super) fn read(value: Value<'_>, pattern: &mut Pattern) -> Result<Action, Mi
     }
     if let Some(by) = table.get("reorder") {
         table.only(&["reorder", "timeout"])?;
+        let timeout = held(&table, "timeout")?.unwrap_or(Duration::from_millis(1));
+        if let (Some(value), true) = (table.get("timeout"), timeout.is_zero()) {
+            return Err(value.wrong("within no time nothing overtakes"));
+        }
         return Ok(Action::Reorder {
             by: by.number(1, 1024)? as u32,
-            timeout: held(&table, "timeout")?.unwrap_or(Duration::from_millis(1)),
+            timeout,
         });
     }
     if let Some(target) = table.get("corrupt") {
@@ -131,6 +135,7 @@ fn corrupt(target: Value<'_>, table: &Table<'_>, pattern: &mut Pattern) -> Resul
             .ok_or_else(|| target.wrong("an offset is from 0 to 65534"))?;
         at_least(pattern, "frame.len", u128::from(offset) + 1)
             .map_err(|message| target.wrong(message))?;
+        room = Some(8);
         Target::Offset(offset)
     } else {
         match target.text()? {
@@ -185,11 +190,21 @@ fn corrupt(target: Value<'_>, table: &Table<'_>, pattern: &mut Pattern) -> Resul
     if repair.icrc && matches!(place, Target::Icrc) {
         return Err(target.wrong("a corrupted ICRC that is repaired is not corrupted"));
     }
+    if let (Target::Field(field), true) = (&place, repair.checksum)
+        && is_checksum(field)
+    {
+        return Err(target.wrong("a corrupted checksum that is repaired is not corrupted"));
+    }
     Ok(Action::Corrupt {
         target: place,
         damage,
         repair,
     })
+}
+
+/// Whether repairing checksums decides about its value.
+fn is_checksum(field: &Field) -> bool {
+    field.name.ends_with(".checksum")
 }
 
 /// Requires the header of a field that is to be changed.
@@ -208,15 +223,37 @@ fn in_frame(field: &'static Field, pattern: &mut Pattern) -> Result<(), String> 
 
 fn set(fields: Value<'_>, table: &Table<'_>, pattern: &mut Pattern) -> Result<Action, Mistake> {
     table.only(&["set", "icrc", "checksum"])?;
-    let mut values = Vec::new();
+    let repair = repair(table, true)?;
+    let mut values: Vec<(&'static Field, u128)> = Vec::new();
+    let mut take = |name: &str, value: Value<'_>, pattern: &mut Pattern| {
+        let (field, number) = set_one(name, value, pattern)?;
+        if let Some((other, _)) = values.iter().find(|(other, _)| overlap(other, field)) {
+            return Err(value.wrong(if *other == field {
+                format!("{} is set twice", field.name)
+            } else {
+                format!(
+                    "{} and {} share bits: set one of them",
+                    other.name, field.name
+                )
+            }));
+        }
+        if repair.checksum && is_checksum(field) {
+            return Err(value.wrong(format!(
+                "{} is computed anew, unless there is checksum = \"leave\"",
+                field.name
+            )));
+        }
+        values.push((field, number));
+        Ok(())
+    };
     for value in fields.table()?.iter() {
         if value.is_table() {
             for inner in value.table()?.iter() {
                 let name = format!("{}.{}", value.key, inner.key);
-                values.push(set_one(&name, inner, pattern)?);
+                take(&name, inner, pattern)?;
             }
         } else {
-            values.push(set_one(value.key, value, pattern)?);
+            take(value.key, value, pattern)?;
         }
     }
     if values.is_empty() {
@@ -224,8 +261,22 @@ fn set(fields: Value<'_>, table: &Table<'_>, pattern: &mut Pattern) -> Result<Ac
     }
     Ok(Action::Set {
         fields: values,
-        repair: repair(table, true)?,
+        repair,
     })
+}
+
+/// Whether both have bits in common.
+fn overlap(a: &Field, b: &Field) -> bool {
+    let range = |field: &Field| match field.source {
+        Source::Bits { header, offset } => Some((header, offset, offset + u16::from(field.width))),
+        _ => None,
+    };
+    match (range(a), range(b)) {
+        (Some((header, from, to)), Some((other, start, end))) => {
+            header == other && from < end && start < to
+        }
+        _ => false,
+    }
 }
 
 fn set_one(
@@ -256,23 +307,28 @@ fn set_one(
 }
 
 fn forge(answer: Value<'_>, table: &Table<'_>, pattern: &mut Pattern) -> Result<Action, Mistake> {
-    let answer = match answer.text()? {
+    let name = answer.text()?;
+    let answer = match name {
         "ack" => Answer::Ack,
         "nak-sequence-error" => Answer::Nak(0x60),
         "nak-invalid-request" => Answer::Nak(0x61),
         "nak-remote-access" => Answer::Nak(0x62),
         "nak-remote-operational" => Answer::Nak(0x63),
+        "nak-invalid-rd-request" => Answer::Nak(0x64),
+        "nak" => Answer::Nak(0x60 | table.need("code")?.number(0, 31)? as u8),
         "rnr-nak" => Answer::RnrNak(table.number("timer", 0, 31)?.unwrap_or(12) as u8),
         "cnp" => Answer::Cnp,
         other => {
             return Err(answer.wrong(format!(
                 "no answer '{other}' (ack, nak-sequence-error, nak-invalid-request, \
-                 nak-remote-access, nak-remote-operational, rnr-nak, cnp)"
+                 nak-remote-access, nak-remote-operational, nak-invalid-rd-request, nak with 'code', \
+                 rnr-nak, cnp)"
             )));
         }
     };
     match answer {
         Answer::RnrNak(_) => table.only(&["forge", "deliver", "dest_qp", "timer"])?,
+        Answer::Nak(_) if name == "nak" => table.only(&["forge", "deliver", "dest_qp", "code"])?,
         _ => table.only(&["forge", "deliver", "dest_qp"])?,
     }
     let mut opcodes = Opcodes::ALL;

@@ -9,6 +9,7 @@ use super::super::view::{
     PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TYPE_ARP, TYPE_IPV4, TYPE_IPV6,
     extensions,
 };
+use super::possible;
 use crate::opcode::{Op, Opcode};
 use crate::roce::{ETHERTYPE_V1, UDP_PORT};
 
@@ -33,7 +34,8 @@ pub(super) fn pattern(pattern: &Pattern) -> Result<(), String> {
     check.headers()?;
     check.layers()?;
     check.values()?;
-    check.opcodes()
+    check.opcodes()?;
+    possible::check(pattern)
 }
 
 struct Check<'a> {
@@ -238,7 +240,7 @@ impl<'a> Check<'a> {
 }
 
 /// Unknown opcodes may have any payload.
-fn has_payload(byte: u8) -> bool {
+pub(super) fn has_payload(byte: u8) -> bool {
     !matches!(
         Opcode::from_byte(byte),
         Some(
@@ -273,7 +275,8 @@ pub(super) fn selection(select: &Selection) -> Result<(), String> {
         return Err("the time window is empty: 'until' is not after 'from'".into());
     }
     let possible = if select.nth.is_empty() {
-        let next = (select.after / select.every + 1).checked_mul(select.every);
+        let turn = (select.after / select.every).checked_add(1);
+        let next = turn.and_then(|turn| turn.checked_mul(select.every));
         next.is_some_and(|next| select.first.is_none_or(|first| next <= first))
     } else {
         select.nth.iter().any(|n| select.takes(*n))

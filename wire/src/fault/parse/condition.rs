@@ -18,6 +18,9 @@ pub(super) fn read(table: &Table<'_>) -> Result<Pattern, Mistake> {
                 pattern.forbid |= header.bit();
             }
         } else if value.is_table() {
+            if value.table()?.iter().next().is_none() {
+                return Err(value.wrong(format!("'{}' names no field", value.key)));
+            }
             for (inner, span) in value.table()?.keys() {
                 let name = format!("{}.{}", value.key, inner.key);
                 let field = field(&name).map_err(|message| Mistake::new(&span, message))?;

@@ -4,6 +4,7 @@ mod action;
 mod check;
 mod condition;
 mod link;
+mod possible;
 pub mod value;
 
 use std::hash::Hasher;
