@@ -106,6 +106,8 @@ pub struct Function {
     command_written: bool,
     msix_control_written: bool,
     msix_enabled: bool,
+    /// As the device last said.
+    plugs: u32,
 }
 
 impl Function {
@@ -129,6 +131,7 @@ impl Function {
             command_written: false,
             msix_control_written: false,
             msix_enabled: false,
+            plugs: 0,
             config,
         })
     }
@@ -151,6 +154,10 @@ impl Function {
     /// Reads configuration space.
     pub fn config_read(&mut self, offset: u64, data: &mut [u8]) -> Result<(), OutOfRange> {
         in_range(offset, data.len(), CONFIG_SPACE_LEN)?;
+        if !self.is_plugged() {
+            data.fill(0xff);
+            return Ok(());
+        }
         self.space.read(offset, data);
         if let Some(vendor) = &mut self.config.vendor_capability {
             vendor.read(offset, data);
@@ -161,6 +168,9 @@ impl Function {
     /// Writes configuration space and does what the written registers say.
     pub fn config_write(&mut self, offset: u64, data: &[u8]) -> Result<(), OutOfRange> {
         in_range(offset, data.len(), CONFIG_SPACE_LEN)?;
+        if !self.is_plugged() {
+            return Ok(());
+        }
         let written = |at: u8| {
             u64::from(at)
                 .checked_sub(offset)
@@ -186,6 +196,28 @@ impl Function {
             self.follow_registers();
         }
         Ok(())
+    }
+
+    /// Whether the device is there. If it was pulled out since it was last asked, registers have lost what was written.
+    fn is_plugged(&mut self) -> bool {
+        let plugs = self.model.plugs();
+        if plugs != self.plugs {
+            log::debug!(target: "pci::function", "pulled out or plugged in: {plugs}");
+            self.plugs = plugs;
+            self.lose_registers();
+            self.msix.reset(&self.interrupts);
+            self.interrupts.clear_pending();
+            self.follow_registers();
+        }
+        plugs.is_multiple_of(2)
+    }
+
+    /// Registers of configuration space as after power-on.
+    fn lose_registers(&mut self) {
+        self.space.reset();
+        if let Some(vendor) = &mut self.config.vendor_capability {
+            vendor.registers.reset();
+        }
     }
 
     /// Tells device and interrupts what the registers say now.
@@ -221,10 +253,7 @@ impl Function {
         self.model.reset(kind);
         self.bus_master = false;
         self.msix_enabled = false;
-        self.space.reset();
-        if let Some(vendor) = &mut self.config.vendor_capability {
-            vendor.registers.reset();
-        }
+        self.lose_registers();
         match kind {
             ResetKind::Flr | ResetKind::Device => {
                 self.msix.reset(&self.interrupts);
@@ -252,6 +281,10 @@ impl Function {
     /// Reads from a BAR. The device sees naturally aligned accesses of 1, 2, 4 or 8 bytes.
     pub fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), OutOfRange> {
         in_range(offset, data.len(), self.bar_size(bar))?;
+        if !self.is_plugged() {
+            data.fill(0xff);
+            return Ok(());
+        }
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() {
@@ -270,6 +303,9 @@ impl Function {
     /// Writes to a BAR. The device sees naturally aligned accesses of 1, 2, 4 or 8 bytes.
     pub fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Result<(), OutOfRange> {
         in_range(offset, data.len(), self.bar_size(bar))?;
+        if !self.is_plugged() {
+            return Ok(());
+        }
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() {

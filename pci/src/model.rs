@@ -40,4 +40,10 @@ pub trait DeviceModel: Send {
     /// older maps are no longer used. Maps survive `Flr` and `Device`; after `PowerOn` and `ClientGone` an
     /// empty map follows, if there was anything in the one before.
     fn memory_changed(&mut self, map: Arc<MemoryMap>, must_quiesce: bool);
+
+    /// How often the device was pulled out and plugged in: odd, it is out. Then the whole function reads all ones,
+    /// configuration space too, and writes do nothing; when it is back, registers are as after power-on.
+    fn plugs(&self) -> u32 {
+        0
+    }
 }

@@ -113,7 +113,7 @@ impl Nic {
         self.set_now(now);
         match input {
             // Nobody is there.
-            Input::BarWrite { .. } if self.gone() => {}
+            Input::BarWrite { .. } if self.is_gone() => {}
             Input::BarWrite { offset, data, len } => {
                 let data = data.get(..usize::from(len)).unwrap_or(&data);
                 if let Some(action) = self.bar.write(offset, data) {
@@ -146,7 +146,8 @@ impl Nic {
         }
     }
 
-    fn gone(&self) -> bool {
+    /// Whether a fault has pulled it out.
+    pub fn is_gone(&self) -> bool {
         self.faults.as_ref().is_some_and(|faults| faults.gone())
     }
 
@@ -164,7 +165,7 @@ impl Nic {
 
     /// A load from BAR0.
     pub fn bar_read(&self, now: Time, offset: u64, out: &mut [u8]) {
-        if self.gone() {
+        if self.is_gone() {
             out.fill(0xff);
         } else {
             self.bar.read(now, offset, out);

@@ -2,7 +2,7 @@
 //! away what the NIC produces.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::ArrayQueue;
@@ -68,6 +68,8 @@ pub struct Mailbox {
     stop: AtomicBool,
     /// No load may be answered without asking the NIC.
     faulty: AtomicBool,
+    /// How often the NIC was pulled out and plugged in.
+    plugs: AtomicU32,
 }
 
 impl Mailbox {
@@ -78,6 +80,7 @@ impl Mailbox {
             doorbell,
             stop: AtomicBool::new(false),
             faulty: AtomicBool::new(false),
+            plugs: AtomicU32::new(0),
         }
     }
 
@@ -104,6 +107,11 @@ impl Mailbox {
     /// Whether only the NIC knows what loads read.
     pub fn faulty(&self) -> bool {
         self.faulty.load(Ordering::Relaxed)
+    }
+
+    /// How often the NIC was pulled out and plugged in: odd, it is out.
+    pub fn plugs(&self) -> u32 {
+        self.plugs.load(Ordering::Acquire)
     }
 
     /// Whether the engine has ended or is to.
@@ -146,6 +154,10 @@ pub struct Engine {
     health: u8,
     /// A frame that the port it is for has no room for.
     held: Option<NicFrame>,
+    /// The cable has one.
+    carrier: bool,
+    /// A fault has pulled the NIC out.
+    gone: bool,
 }
 
 impl Engine {
@@ -173,6 +185,8 @@ impl Engine {
             events,
             health: 0,
             held: None,
+            carrier: true,
+            gone: false,
         }
     }
 
@@ -205,6 +219,7 @@ impl Engine {
                     self.nic.handle(now, input);
                     let faulty = self.nic.has_faults();
                     self.mailbox.faulty.store(faulty, Ordering::Relaxed);
+                    self.see_whether_gone();
                     // Who asked may have gone.
                     let _ = done.try_send(());
                 }
@@ -265,15 +280,34 @@ impl Engine {
         }
     }
 
+    /// The link is up if there is a NIC and its cable has a carrier.
+    fn set_link(&self) {
+        let up = self.carrier && !self.gone;
+        if up != self.port.link() {
+            let name = if up { "LINK_UP" } else { "LINK_DOWN" };
+            self.events
+                .tell(name, || json!({ "port": self.port.name() }));
+            self.port.set_link(up);
+        }
+    }
+
+    /// A fault may have pulled the NIC out, or have let it come back.
+    fn see_whether_gone(&mut self) {
+        let gone = self.nic.is_gone();
+        if gone != self.gone {
+            self.gone = gone;
+            self.mailbox.plugs.fetch_add(1, Ordering::Release);
+            self.set_link();
+        }
+    }
+
     /// What has happened to the cable.
     fn take_events(&mut self, now: Time) {
         while let Some(event) = self.cable.poll_event(now) {
             match event {
                 CableEvent::Carrier(up) => {
-                    let name = if up { "LINK_UP" } else { "LINK_DOWN" };
-                    self.events
-                        .tell(name, || json!({ "port": self.port.name() }));
-                    self.port.set_link(up);
+                    self.carrier = up;
+                    self.set_link();
                     self.nic.handle(now, Input::Link(up));
                 }
                 CableEvent::Speed(speed) => {
@@ -308,6 +342,7 @@ impl Engine {
         let now = self.clock.now();
         // Deadlines do not wait until there is nothing else to do.
         self.nic.handle(now, Input::Tick);
+        self.see_whether_gone();
         let mut given = 0;
         while given < BATCH {
             let waiting = self.held.take().or_else(|| self.cable.poll_transmit(now));

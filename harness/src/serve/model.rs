@@ -126,4 +126,8 @@ impl DeviceModel for Model {
             self.mailbox.post(Request::Input(input));
         }
     }
+
+    fn plugs(&self) -> u32 {
+        self.mailbox.plugs()
+    }
 }

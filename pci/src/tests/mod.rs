@@ -3,9 +3,11 @@
 mod accesses;
 mod interrupts;
 mod registers;
+mod removal;
 mod vendor;
 
 use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rocinante_dma::MemoryMap;
@@ -26,7 +28,7 @@ enum Event {
 }
 
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Event>>>);
+struct Recorder(Arc<Mutex<Vec<Event>>>, Arc<AtomicU32>);
 
 impl Recorder {
     fn push(&self, event: Event) {
@@ -59,6 +61,9 @@ impl DeviceModel for Recorder {
             regions: map.region_count(),
             quiesce: must_quiesce,
         });
+    }
+    fn plugs(&self) -> u32 {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
