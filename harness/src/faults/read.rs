@@ -12,8 +12,12 @@ use rocinante_device::mlx5::fault::{Fault, Injection, Kind, Override, Timeouts};
 use rocinante_wire::fault::reading::{Entry, Mistake, More, Table, Value, seed};
 
 use super::{DeviceFault, layouts};
+use crate::serve::VECTORS;
 use happening::{happening, raw_event, raw_interrupt, schedule};
 use matched::{command, completion, event, interrupt};
+
+/// The highest interrupt vector of a NIC.
+const LAST_VECTOR: u64 = VECTORS as u64 - 1;
 
 /// The kinds of entries.
 const KINDS: &[&str] = &[

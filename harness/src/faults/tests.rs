@@ -97,6 +97,31 @@ fn every_mistake_is_named() {
         ),
         (
             "command",
+            "match = { opcode = 0x9999 }\naction = \"ignore\"",
+            "no command '0x9999'",
+        ),
+        (
+            "command",
+            "match = { opcode = \"QUERY_HCA_CAP\", op_mod = 0x10000 }\naction = \"ignore\"",
+            "op_mod",
+        ),
+        (
+            "command",
+            "match = { opcode = \"QUERY_PAGES\" }\naction = { set = {} }",
+            "'set' says nothing",
+        ),
+        (
+            "command",
+            "match = { opcode = \"ACTIVATE_TRACER\", op_mod = 0, uid = 1 }\naction = \"ignore\"",
+            "ACTIVATE_TRACER is not offered: its fields are not known",
+        ),
+        (
+            "command",
+            "action = { delivery = \"late\" }",
+            "no 'late' (signature, token",
+        ),
+        (
+            "command",
             "nth = 3\nfirst = 2\naction = \"ignore\"",
             "first",
         ),
@@ -116,6 +141,21 @@ fn every_mistake_is_named() {
             "an action has one of duplicate, delay",
         ),
         (
+            "event",
+            "match = { type = [] }\naction = \"drop\"",
+            "'type': an empty list matches nothing",
+        ),
+        (
+            "event",
+            "match = { type = 256 }\naction = \"drop\"",
+            "'type'",
+        ),
+        (
+            "interrupt",
+            "match = { vector = 64 }\naction = \"drop\"",
+            "'vector'",
+        ),
+        (
             "interrupt",
             "match = { eq = 1 }\naction = \"drop\"",
             "unknown key 'eq'",
@@ -124,6 +164,11 @@ fn every_mistake_is_named() {
             "completion",
             "action = { syndrome = \"BAD\" }",
             "no 'BAD' (LOCAL_LENGTH_ERR",
+        ),
+        (
+            "completion",
+            "action = { syndrome = 0 }",
+            "syndrome 0 is none",
         ),
         (
             "completion",

@@ -48,7 +48,7 @@ use wake::Doorbell;
 const ANSWER: Duration = Duration::from_secs(4);
 
 /// MSI-X vectors of a NIC.
-const VECTORS: u16 = 64;
+pub(crate) const VECTORS: u16 = 64;
 
 /// The identity of a ConnectX-5, with everything of it in BAR 0.
 fn function_config() -> FunctionConfig {

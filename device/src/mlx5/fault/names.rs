@@ -31,6 +31,8 @@ pub const EVENTS: Names<u8> = &[
     ("PAGE_REQUEST", 0x0b),
     ("PAGE_FAULT", 0x0c),
     ("NIC_VPORT_CHANGE", 0x0d),
+    ("ESW_FUNCTIONS_CHANGED", 0x0e),
+    ("VHCA_STATE_CHANGE", 0x0f),
     ("WQ_INVAL_REQ_ERROR", 0x10),
     ("WQ_ACCESS_ERROR", 0x11),
     ("SRQ_CATAS_ERROR", 0x12),
@@ -39,14 +41,19 @@ pub const EVENTS: Names<u8> = &[
     ("GPIO_EVENT", 0x15),
     ("PORT_MODULE_EVENT", 0x16),
     ("TEMP_WARN_EVENT", 0x17),
+    ("XRQ_ERROR", 0x18),
     ("REMOTE_CONFIG", 0x19),
     ("DB_BF_CONGESTION", 0x1a),
     ("STALL_EVENT", 0x1b),
     ("DCT_DRAINED", 0x1c),
+    ("DCT_KEY_VIOLATION", 0x1d),
+    ("FPGA_ERROR", 0x20),
+    ("FPGA_QP_ERROR", 0x21),
     ("GENERAL_EVENT", 0x22),
     ("MONITOR_COUNTER", 0x24),
     ("PPS_EVENT", 0x25),
     ("DEVICE_TRACER", 0x26),
+    ("OBJECT_CHANGE", 0x27),
 ];
 
 /// Events of queue pairs, and whether they are errors.

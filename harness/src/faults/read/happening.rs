@@ -6,7 +6,7 @@ use rocinante_device::mlx5::fault::names;
 use rocinante_device::mlx5::fault::{Health, Injection, Object, Schedule, Start, Whom};
 use rocinante_wire::fault::reading::{Mistake, Table, Value};
 
-use super::{Result, named, number_or_name, only};
+use super::{LAST_VECTOR, Result, named, number_or_name, only};
 
 pub(super) fn schedule(table: &Table<'_>, injection: Injection) -> Result<Schedule> {
     let schedule = Schedule {
@@ -76,7 +76,7 @@ pub(super) fn raw_event(table: &Table<'_>) -> Result<Injection> {
 pub(super) fn raw_interrupt(table: &Table<'_>) -> Result<Injection> {
     table.only(&["name", "vector"])?;
     Ok(Injection::Interrupt(
-        table.need("vector")?.number(0, 0xffff)? as u16,
+        table.need("vector")?.number(0, LAST_VECTOR)? as u16,
     ))
 }
 

@@ -13,7 +13,7 @@ use rocinante_wire::fault::glob;
 use rocinante_wire::fault::reading::{SELECTION, Table, Value, selection};
 
 use super::super::layouts;
-use super::{Result, named, number_or_name, only, value_of};
+use super::{LAST_VECTOR, Result, named, number_or_name, only, value_of};
 
 /// Keys of entries that something matches.
 const MATCHING: [&str; 5] = ["name", "nic", "match", "action", "seed"];
@@ -198,6 +198,9 @@ fn command_action(value: Value<'_>, opcodes: &[Opcode]) -> Result<CommandAction>
         "set" => {
             let output = |opcode: Opcode| Some(opcode.command()?.output);
             let wanted = fields(&main.table()?, &[]);
+            if wanted.is_empty() {
+                return Err(main.wrong("'set' says nothing"));
+            }
             CommandAction::Set(conditions(&wanted, opcodes, output)?)
         }
         _ => CommandAction::Delivery(named(main, names::DELIVERY)?),
@@ -250,6 +253,9 @@ pub(super) fn event(table: &Table<'_>) -> Result<Kind> {
             for item in value.list() {
                 fault.types.push(number_or_name(item, names::EVENTS)?);
             }
+            if fault.types.is_empty() {
+                return Err(value.wrong("'type': an empty list matches nothing"));
+            }
         }
         fault.eqn = inner.number("eq", 1, 0xff)?.map(|n| n as u32);
         fault.sub_type = inner.number("sub_type", 0, 0xff)?.map(|n| n as u8);
@@ -260,7 +266,7 @@ pub(super) fn event(table: &Table<'_>) -> Result<Kind> {
 pub(super) fn interrupt(table: &Table<'_>) -> Result<Kind> {
     only(table, &[&MATCHING, &SELECTION])?;
     let inner = matching(table, &["vector"])?;
-    let vector = inner.map(|inner| inner.number("vector", 0, 0xffff));
+    let vector = inner.map(|inner| inner.number("vector", 0, LAST_VECTOR));
     let fault = InterruptFault {
         vector: vector.transpose()?.flatten().map(|n| n as u16),
         action: delivery(table.need("action")?)?,
@@ -282,8 +288,13 @@ pub(super) fn completion(table: &Table<'_>) -> Result<Kind> {
         }
         None => {
             let (_, inner) = action_table(action, &[("syndrome", &["vendor"])])?;
+            let value = inner.need("syndrome")?;
+            let syndrome = number_or_name(value, names::CQE)?;
+            if syndrome == 0 {
+                return Err(value.wrong("syndrome 0 is none"));
+            }
             CompletionAction::Fail {
-                syndrome: number_or_name(inner.need("syndrome")?, names::CQE)?,
+                syndrome,
                 vendor: inner.number("vendor", 0, 0xff)?.unwrap_or(0) as u8,
             }
         }
