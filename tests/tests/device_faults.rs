@@ -154,8 +154,11 @@ fn commands_are_refused_denied_and_undelivered() {
         assert!(scene.node().alloc_pd().is_ok(), "{silent}");
         scene.pass(10 * MS);
     }
-    scene.load(&command("\"wrong-token\"", ""));
-    assert!(scene.node().alloc_pd().is_ok());
+    for harmless in ["\"wrong-token\"", "\"no-event\""] {
+        scene.load(&command(harmless, ""));
+        assert!(scene.node().alloc_pd().is_ok(), "{harmless}");
+        assert_eq!(scene.hits("c"), (1, 1), "{harmless}");
+    }
     scene.load("");
     assert!(scene.node().alloc_pd().is_ok());
 }
