@@ -27,6 +27,17 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// A text with the first value of each variable of a scenario.
+fn with_variables(text: &str, scenario: &toml::Table) -> String {
+    let matrix = scenario.get("matrix").and_then(toml::Value::as_table);
+    let variables = matrix.into_iter().flatten();
+    variables.fold(text.to_owned(), |text, (name, values)| {
+        let first = values.as_array().and_then(|values| values.first());
+        let first = first.and_then(toml::Value::as_str).unwrap_or_default();
+        text.replace(&format!("{{{name}}}"), first)
+    })
+}
+
 #[test]
 fn recipes_are_scenarios() {
     let guide = fs::read_to_string(root().join("docs/faults.md")).expect("the guide");
@@ -45,7 +56,7 @@ fn recipes_are_scenarios() {
         let entries = blocks(recipe, "toml");
         assert!(!entries.is_empty(), "{title}: no entry");
         for text in entries {
-            let faults = text.parse::<Faults>();
+            let faults = with_variables(text, &scenario).parse::<Faults>();
             assert!(faults.is_ok(), "{title}: {:?}", faults.err());
             let entry = toml::Value::Table(text.parse().expect("TOML"));
             assert!(

@@ -55,11 +55,21 @@ pub fn complaints(raw: &str) -> Vec<&str> {
     raw.lines().filter(|line| is_complaint(line)).collect()
 }
 
+/// The lines of `dmesg -r` that no adapter may cause, however broken it is.
+pub fn alarms(raw: &str) -> Vec<&str> {
+    let alarming = |line: &&str| parse(line).is_some_and(|(_, text)| is_alarm(text));
+    raw.lines().filter(alarming).collect()
+}
+
+fn is_alarm(text: &str) -> bool {
+    ALARMS.iter().any(|alarm| text.contains(alarm))
+}
+
 fn is_complaint(line: &str) -> bool {
     let Some((level, text)) = parse(line) else {
         return false;
     };
-    if ALARMS.iter().any(|alarm| text.contains(alarm)) {
+    if is_alarm(text) {
         return true;
     }
     level <= WARNING

@@ -58,7 +58,7 @@ use anyhow::{Context, Result, bail};
 pub use cache::Cache;
 pub use console::attach as attach_console;
 pub use demo::Fabric;
-pub use dmesg::complaints;
+pub use dmesg::{alarms, complaints};
 pub use emulated::Emulated;
 pub(crate) use emulated::leftovers;
 pub use endpoint::{Endpoint, configure, find_gid, load_mlx5, unload_mlx5};
