@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::lab::{LabConfig, OwnKernel, Progress};
-use crate::scenario::{self, Options, ScenarioReport, Variables};
+use crate::lab::{
+    LabConfig, OwnKernel, Progress, end_by_itself, interrupted_status, nothing_more_to_say,
+};
+use crate::scenario::{self, Mistake, Options, RunReport, ScenarioReport, Variables};
 
 /// The exit status of files with mistakes, as of wrong arguments.
 const MISTAKES: u8 = 2;
@@ -56,12 +60,7 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
     let given: Variables = arguments.set.iter().cloned().collect();
     let scenarios = match scenario::read(&arguments.files, &given) {
         Ok(scenarios) => scenarios,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                eprintln!("{mistake}");
-            }
-            return Ok(ExitCode::from(MISTAKES));
-        }
+        Err(mistakes) => return Ok(refuse(&mistakes)),
     };
     if arguments.check {
         for scenario in scenarios {
@@ -69,11 +68,59 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let missing = [
+        (
+            &arguments.kernel_image,
+            "file",
+            Path::is_file as fn(&Path) -> bool,
+        ),
+        (&arguments.modules, "folder", Path::is_dir),
+    ];
+    for (given, what, is_there) in missing {
+        if let Some(path) = given.as_deref().filter(|path| !is_there(path)) {
+            eprintln!("rocinante: {}: no such {what}", path.display());
+            return Ok(ExitCode::from(MISTAKES));
+        }
+    }
     lab.own_kernel = arguments.kernel_image.clone().map(|image| OwnKernel {
         image,
         modules: arguments.modules.clone(),
     });
-    let show = |report: &ScenarioReport| print!("{}", scenario::table(report));
+    let wrong = scenario::check_filters(&scenarios, &lab, progress)?;
+    if !wrong.is_empty() {
+        return Ok(refuse(&wrong));
+    }
+    let results = Results {
+        junit: arguments.junit.clone(),
+        json: arguments.json.clone(),
+    };
+    // A program that is told to end tells what it has seen.
+    let over: Arc<Mutex<Vec<ScenarioReport>>> = Arc::default();
+    end_by_itself({
+        let (over, results, scenarios) = (Arc::clone(&over), results.clone(), scenarios.clone());
+        let began = Instant::now();
+        move |signal| {
+            let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reports = std::mem::take(&mut *over);
+            let why = format!("interrupted by signal {signal}");
+            for scenario in &scenarios {
+                let same = |report: &&ScenarioReport| report.name == scenario.name;
+                if reports.iter().find(same).is_none() {
+                    reports.push(ScenarioReport::not_run(scenario, &why));
+                }
+            }
+            let written = results.write(&RunReport::new(reports, began.elapsed()));
+            if let Err(error) = written {
+                eprintln!("rocinante: {error:#}");
+            }
+        }
+    });
+    let show = |report: &ScenarioReport| {
+        print!("{}", scenario::table(report));
+        over.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(report.clone());
+    };
     let report = if arguments.jobs > 1 {
         let folder = scenario::logs(&lab)?;
         progress.say(&format!("logs and captures: {}", folder.display()));
@@ -89,17 +136,40 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
         scenario::run(&scenarios, &options, progress, show)?
     };
     println!("{}", report.summary());
-    if let Some(path) = &arguments.junit {
-        write(path, &scenario::junit(&report))?;
-    }
-    if let Some(path) = &arguments.json {
-        write(path, &(report.json()? + "\n"))?;
-    }
-    Ok(if report.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    results.write(&report)?;
+    nothing_more_to_say();
+    Ok(match interrupted_status() {
+        Some(status) => ExitCode::from(status),
+        None if report.ok => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
     })
+}
+
+/// Tells mistakes.
+fn refuse(mistakes: &[Mistake]) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("{mistake}");
+    }
+    ExitCode::from(MISTAKES)
+}
+
+/// Where results go.
+#[derive(Clone)]
+struct Results {
+    junit: Option<PathBuf>,
+    json: Option<PathBuf>,
+}
+
+impl Results {
+    fn write(&self, report: &RunReport) -> Result<()> {
+        if let Some(path) = &self.junit {
+            write(path, &scenario::junit(report))?;
+        }
+        if let Some(path) = &self.json {
+            write(path, &(report.json()? + "\n"))?;
+        }
+        Ok(())
+    }
 }
 
 /// The command line by which another process runs one file as this one would.

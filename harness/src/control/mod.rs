@@ -6,7 +6,7 @@ pub mod arguments;
 mod capture;
 pub mod client;
 pub mod commands;
-mod counters;
+pub(crate) mod counters;
 mod faults;
 pub mod http;
 mod link;

@@ -11,7 +11,7 @@ fn file() -> MutexGuard<'static, Option<File>> {
     FILE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on the log goes to a new file at `path`.
+/// From now on the log goes to the file at `path`, which is emptied.
 pub fn log_to(path: &Path) -> io::Result<()> {
     *file() = Some(File::create(path)?);
     Ok(())

@@ -73,7 +73,9 @@ pub use qemu::{Accelerator, Qemu};
 pub use report::{Figure, Report, TestResult};
 pub use rxe::{Rxe, load_rxe};
 pub use signals::end_guests_on_signals;
-pub(crate) use signals::{Program, Scratch};
+pub(crate) use signals::{
+    Deadline, Program, Scratch, end_by_itself, interrupted, interrupted_status, nothing_more_to_say,
+};
 pub use tree::Tree;
 
 use sources::Mirror;

@@ -1,8 +1,7 @@
-//! Counters by name: of guests' drivers, of the cables between NICs and their switch, and of rules.
-
-use rocinante_wire::cable::CableCounters;
+//! Counters by name: of guests' drivers, of the switch's ports and what is plugged into them, and of rules.
 
 use super::model::{Machines, System};
+use crate::control::counters::{of_cable, of_outside, of_port};
 
 /// A counter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,13 +15,13 @@ pub enum Counter {
         /// Its name there.
         name: String,
     },
-    /// What happened at a NIC's cable.
-    Cable {
-        /// The NIC.
-        nic: usize,
-        /// From the NIC, not to it.
-        tx: bool,
-        /// Its name in [`CABLE`].
+    /// What passed, or happened, at a port of a switch.
+    Port {
+        /// The port.
+        port: String,
+        /// Where there.
+        side: Side,
+        /// Its name, as that of the control socket's `query-counters`.
         name: &'static str,
     },
     /// What a rule did, since it was loaded.
@@ -49,24 +48,37 @@ pub enum Kind {
     Sysctl,
 }
 
-type OfCable = (&'static str, fn(&CableCounters) -> u64);
+/// Where a port has counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// At the switch.
+    Switch,
+    /// In its cable, on the way to the switch.
+    CableTx,
+    /// In its cable, on the way from the switch.
+    CableRx,
+    /// Beyond a port that leads elsewhere.
+    Outside,
+}
 
-/// The counters of a cable.
-pub const CABLE: [OfCable; 10] = [
-    ("rule_drops", |c| c.rule_drops),
-    ("link_drops", |c| c.link_drops),
-    ("blackhole_drops", |c| c.blackhole_drops),
-    ("queue_drops", |c| c.queue_drops),
-    ("fcs_errors", |c| c.fcs_errors),
-    ("unreadable", |c| c.unreadable),
-    ("ecn_marks", |c| c.ecn_marks),
-    ("pauses", |c| c.pauses),
-    ("forged", |c| c.forged),
-    ("unforgeable", |c| c.unforgeable),
-];
+impl Side {
+    /// The counters that are there.
+    fn names(self) -> Vec<&'static str> {
+        fn of<const N: usize>(counters: [(&'static str, u64); N]) -> Vec<&'static str> {
+            counters.iter().map(|(name, _)| *name).collect()
+        }
+        match self {
+            Self::Switch => of(of_port(&Default::default())),
+            Self::CableTx | Self::CableRx => of(of_cable(&Default::default())),
+            Self::Outside => of(of_outside(&Default::default())),
+        }
+    }
+}
 
 /// Names that counters begin with, so no NIC can have them.
-pub const RESERVED: [&str; 6] = ["cable", "rule", "switch", "firmware", "link", "port"];
+pub const RESERVED: [&str; 7] = [
+    "cable", "rule", "switch", "outside", "firmware", "link", "port",
+];
 
 impl Counter {
     /// Reads a name.
@@ -77,7 +89,7 @@ impl Counter {
             .ok_or_else(|| {
                 format!(
                     "'{text}' is no counter: NIC.hw.NAME, NIC.port.NAME, NIC.net.NAME, NIC.ethtool.NAME, \
-                     cable.NIC.tx.NAME, cable.NIC.rx.NAME, rule.NAME or rule.NAME.matches"
+                     switch.PORT.NAME, cable.PORT.tx.NAME, cable.PORT.rx.NAME, outside.PORT.NAME, rule.NAME or rule.NAME.matches"
                 )
             })?;
         let known = || {
@@ -95,27 +107,7 @@ impl Counter {
                     matches: false,
                 },
             }),
-            "cable" => {
-                let mut parts = rest.split('.');
-                let (port, direction, field) = (parts.next(), parts.next(), parts.next());
-                let nic = port
-                    .and_then(|name| machines.nic(name))
-                    .ok_or_else(|| format!("'{text}': no NIC of that name ({})", known()))?;
-                let tx = match direction {
-                    Some("tx") => true,
-                    Some("rx") => false,
-                    _ => return Err(format!("'{text}': cables count in 'tx' and 'rx'")),
-                };
-                let name = CABLE
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .find(|name| field == Some(*name) && parts.next().is_none())
-                    .ok_or_else(|| {
-                        let names: Vec<_> = CABLE.iter().map(|(name, _)| *name).collect();
-                        format!("'{text}': cables have {}", names.join(", "))
-                    })?;
-                Ok(Self::Cable { nic, tx, name })
-            }
+            "switch" | "cable" | "outside" => Self::of_port(text, head, rest, machines),
             _ => {
                 let nic = machines
                     .nic(head)
@@ -151,6 +143,46 @@ impl Counter {
                 })
             }
         }
+    }
+
+    /// One at a port: what follows `switch.`, `cable.` or `outside.`.
+    fn of_port(text: &str, head: &str, rest: &str, machines: &Machines) -> Result<Self, String> {
+        let (port, rest) = rest.split_once('.').unwrap_or((rest, ""));
+        let outside = machines.ports.iter().map(|port| port.name.as_str());
+        let nics = machines.nics.iter().map(|nic| nic.name.as_str());
+        let ports: Vec<&str> = match head {
+            "outside" => outside.collect(),
+            _ => nics.chain(outside).collect(),
+        };
+        if !ports.contains(&port) {
+            let known = if ports.is_empty() {
+                "there are none".to_owned()
+            } else {
+                ports.join(", ")
+            };
+            let what = match head {
+                "outside" => "port that leads elsewhere",
+                _ => "port",
+            };
+            return Err(format!("'{text}': no {what} '{port}' ({known})"));
+        }
+        let (side, name) = match (head, rest.split_once('.')) {
+            ("switch", _) => (Side::Switch, rest),
+            ("outside", _) => (Side::Outside, rest),
+            (_, Some(("tx", name))) => (Side::CableTx, name),
+            (_, Some(("rx", name))) => (Side::CableRx, name),
+            _ => return Err(format!("'{text}': cables count in 'tx' and 'rx'")),
+        };
+        let names = side.names();
+        let name = names
+            .iter()
+            .find(|known| **known == name)
+            .ok_or_else(|| format!("'{text}': there are {}", names.join(", ")))?;
+        Ok(Self::Port {
+            port: port.to_owned(),
+            side,
+            name,
+        })
     }
 
     /// A command that prints it in a guest where the NIC is `device` and `interface`.

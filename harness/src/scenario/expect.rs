@@ -1,16 +1,19 @@
 //! Looks whether what came of a step is what was expected.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::counter::{CABLE, Counter};
-use super::model::{Expect, GuestPlan, Since, Step, System};
+use super::counter::{Counter, Side};
+use super::model::{Expect, GuestPlan, Since, Step, Stream, System, TextWanted};
 use super::report::Check;
 use super::run::Run;
 use super::template::Variables;
+use crate::control::counters::{of_cable, of_outside, of_port};
 use crate::lab::freebsd::{self, Machine};
 use crate::lab::{complaints as linux_complaints, excerpt};
+use crate::serve::CaptureStatus;
 
 /// For commands that hardly do anything.
 const SHORT: Duration = Duration::from_secs(60);
@@ -20,12 +23,38 @@ const SHORT: Duration = Duration::from_secs(60);
 pub(super) struct Came {
     /// Of a command.
     pub status: Option<i32>,
-    /// Of a command.
+    /// What a command has printed: all of it, or standard output, if errors are kept apart.
     pub text: String,
+    /// The errors, then.
+    pub stderr: Option<String>,
+    /// The capture that has ended.
+    pub capture: Option<CaptureStatus>,
     /// How long it took.
     pub took: Duration,
     /// What an unloaded driver has left.
     pub left: Vec<String>,
+}
+
+impl Came {
+    /// All that a command has printed.
+    pub fn all(&self) -> Cow<'_, str> {
+        match self.stderr.as_deref() {
+            None | Some("") => Cow::Borrowed(&self.text),
+            Some(errors) if self.text.is_empty() || self.text.ends_with('\n') => {
+                Cow::Owned(format!("{}{errors}", self.text))
+            }
+            Some(errors) => Cow::Owned(format!("{}\n{errors}", self.text)),
+        }
+    }
+
+    /// What it has printed there.
+    fn stream(&self, stream: Stream) -> Cow<'_, str> {
+        match (stream, &self.stderr) {
+            (Stream::Both, _) => self.all(),
+            (Stream::Output, _) => Cow::Borrowed(&self.text),
+            (Stream::Error, errors) => Cow::Borrowed(errors.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// The lines of a guest's kernel's log that a healthy adapter would not cause.
@@ -62,6 +91,12 @@ impl Run<'_> {
                 ),
                 Err(error) => Check::failed(name, format!("{error:#}"), Duration::ZERO),
             });
+        }
+        for wanted in &expect.objects {
+            checks.push(self.of_objects(step, wanted));
+        }
+        for wanted in &expect.packets {
+            checks.push(self.of_packets(step, wanted, came));
         }
         for (nic, up) in &expect.carrier {
             let plan = &self.scenario.machines.nics[*nic];
@@ -111,26 +146,36 @@ impl Run<'_> {
 
     fn of_output(&mut self, step: &Step, expect: &Expect, came: &Came) -> Vec<Check> {
         let mut checks = Vec::new();
-        let said = || {
-            if came.text.trim().is_empty() {
+        let said = |text: &str| {
+            if text.trim().is_empty() {
                 "it printed nothing".to_owned()
             } else {
-                format!("it printed: {}", excerpt(&came.text))
+                format!("it printed: {}", excerpt(text))
             }
         };
-        let wanted = expect.output.iter().map(|pattern| (pattern, true));
-        let unwanted = expect.no_output.iter().map(|pattern| (pattern, false));
-        for (pattern, present) in wanted.chain(unwanted) {
+        let all = came.all();
+        for TextWanted {
+            stream,
+            present,
+            pattern,
+        } in &expect.texts
+        {
             let name = format!(
-                "{}: prints {}/{}/",
+                "{}: prints {}/{}/{}",
                 step.name,
-                if present { "" } else { "no " },
-                pattern.source()
+                if *present { "" } else { "no " },
+                pattern.source(),
+                match stream {
+                    Stream::Both => "",
+                    Stream::Output => " to stdout",
+                    Stream::Error => " to stderr",
+                }
             );
+            let text = came.stream(*stream);
             let holds = pattern
                 .regex(&self.variables)
-                .map(|regex| regex.is_match(&came.text) == present);
-            checks.push(verdict(name, holds, &said()));
+                .map(|regex| regex.is_match(&text) == *present);
+            checks.push(verdict(name, holds, &said(&text)));
         }
         for wanted in &expect.values {
             let what = match (&wanted.is, &wanted.save) {
@@ -140,13 +185,13 @@ impl Run<'_> {
             };
             let name = format!("{}: /{}/ {what}", step.name, wanted.pattern.source());
             let found = wanted.pattern.regex(&self.variables).map(|regex| {
-                let captures = regex.captures(&came.text)?;
+                let captures = regex.captures(&all)?;
                 Some(captures.get(1)?.as_str().to_owned())
             });
             let text = match found {
                 Ok(Some(text)) => text,
                 Ok(None) => {
-                    let why = format!("nothing matches; {}", said());
+                    let why = format!("nothing matches; {}", said(&all));
                     checks.push(Check::failed(name, why, Duration::ZERO));
                     continue;
                 }
@@ -263,19 +308,13 @@ impl Run<'_> {
                     .with_context(|| format!("no rule '{name}' has been in force"))?;
                 Ok(if *matches { all } else { hits } as f64)
             }
-            Counter::Cable { nic, tx, name } => {
-                let port = &self.scenario.machines.nics[*nic].name;
-                let status = self.stage.server.control().status();
-                let cable = status
-                    .iter()
-                    .find(|cable| cable.port == *port)
-                    .with_context(|| format!("{port} has no cable"))?;
-                let counters = if *tx { &cable.tx } else { &cable.rx };
-                let (_, get) = CABLE
-                    .iter()
+            Counter::Port { port, side, name } => {
+                let found = self.at_port(port, *side)?;
+                let (_, value) = found
+                    .into_iter()
                     .find(|(known, _)| known == name)
                     .context("no such counter")?;
-                Ok(get(counters) as f64)
+                Ok(value as f64)
             }
             Counter::Nic { nic, .. } => {
                 let plan = &self.scenario.machines.nics[*nic];
@@ -296,7 +335,31 @@ impl Run<'_> {
     }
 }
 
-fn equals(comparison: &str) -> String {
+impl Run<'_> {
+    /// The counters on one side of a port.
+    fn at_port(&self, port: &str, side: Side) -> Result<Vec<(&'static str, u64)>> {
+        let server = &self.stage.server;
+        if let Side::CableTx | Side::CableRx = side {
+            let status = server.control().status();
+            let cable = status.iter().find(|cable| cable.port == port);
+            let cable = cable.with_context(|| format!("{port} has no cable"))?;
+            return Ok(of_cable(match side {
+                Side::CableTx => &cable.tx,
+                _ => &cable.rx,
+            })
+            .to_vec());
+        }
+        let status = server.port_status();
+        let found = status.iter().find(|status| status.port == port);
+        let found = found.with_context(|| format!("there is no port {port}"))?;
+        Ok(match (side, &found.outside) {
+            (Side::Outside, Some(outside)) => of_outside(outside).to_vec(),
+            _ => of_port(&found.counters).to_vec(),
+        })
+    }
+}
+
+pub(super) fn equals(comparison: &str) -> String {
     if comparison.starts_with(|c: char| c.is_ascii_digit() || c == '{') {
         format!("= {comparison}")
     } else {
@@ -310,16 +373,19 @@ fn show_counter(counter: &Counter, run: &Run<'_>) -> String {
         Counter::Nic { nic: n, kind, name } => {
             format!("{}.{}.{name}", nic(*n), format!("{kind:?}").to_lowercase())
         }
-        Counter::Cable { nic: n, tx, name } => {
-            format!("cable.{}.{}.{name}", nic(*n), if *tx { "tx" } else { "rx" })
-        }
+        Counter::Port { port, side, name } => match side {
+            Side::Switch => format!("switch.{port}.{name}"),
+            Side::CableTx => format!("cable.{port}.tx.{name}"),
+            Side::CableRx => format!("cable.{port}.rx.{name}"),
+            Side::Outside => format!("outside.{port}.{name}"),
+        },
         Counter::Rule { name, matches } => {
             format!("rule.{name}{}", if *matches { ".matches" } else { "" })
         }
     }
 }
 
-fn verdict(name: String, holds: Result<bool, String>, seen: &str) -> Check {
+pub(super) fn verdict(name: String, holds: Result<bool, String>, seen: &str) -> Check {
     match holds {
         Ok(true) => Check::passed(name, seen, Duration::ZERO),
         Ok(false) => Check::failed(name, seen, Duration::ZERO),
@@ -339,7 +405,7 @@ pub(super) fn of_status(step: &Step, came: &Came, variables: &Variables) -> Resu
             true => Ok(said),
             false => Err(format!(
                 "{said}, where {wanted} was expected; it printed: {}",
-                excerpt(&came.text)
+                excerpt(&came.all())
             )),
         },
     }

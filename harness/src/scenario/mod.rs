@@ -12,6 +12,8 @@ mod faults;
 mod file;
 mod model;
 mod network;
+mod objects;
+mod packets;
 mod parallel;
 mod pattern;
 mod report;
@@ -21,15 +23,16 @@ mod stage;
 mod step;
 mod template;
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
 
-use crate::lab::{Cache, LabConfig, Progress};
+use crate::lab::{Cache, LabConfig, Progress, interrupted};
 pub use model::{Machines, Scenario};
+pub use packets::check_filters;
 pub use parallel::run_side_by_side;
 pub use report::{Check, Outcome, RunReport, ScenarioReport, junit, table};
 use run::Means;
@@ -97,20 +100,28 @@ pub fn run(
     let folder = logs(&options.lab)?;
     progress.say(&format!("logs and captures: {}", folder.display()));
     let mut labs = Labs::new(options.lab.clone());
-    let mut taken = BTreeSet::new();
+    // Guests that are used again go on writing to the folder of an earlier scenario.
+    let mut claims: Vec<Claim> = Vec::new();
     let mut stage: Option<Stage> = None;
     let mut reports = Vec::new();
     for (number, scenario) in scenarios.iter().enumerate() {
+        if let Some(signal) = interrupted() {
+            let report = ScenarioReport::not_run(scenario, &format!("interrupted by {signal}"));
+            each(&report);
+            reports.push(report);
+            continue;
+        }
         let keep = options.reuse
             && scenarios
                 .get(number + 1)
                 .is_some_and(|next| next.machines == scenario.machines);
-        let name = folder_name(&scenario.name, &mut taken);
+        let claim = claim(&folder, &folder_name(&scenario.name))?;
         let means = Means {
             labs: &mut labs,
-            folder: empty_folder(&folder, &name)?,
+            folder: claim.path.clone(),
             progress,
         };
+        claims.push(claim);
         let (report, kept) = run::run(scenario, stage.take(), keep, means);
         stage = kept;
         each(&report);
@@ -131,8 +142,8 @@ pub fn logs(lab: &LabConfig) -> Result<PathBuf> {
         .with_context(|| format!("cannot resolve {}", folder.display()))
 }
 
-/// A name that can be a folder's and has not been taken.
-fn folder_name(name: &str, taken: &mut BTreeSet<String>) -> String {
+/// A folder's name for a scenario's.
+fn folder_name(name: &str) -> String {
     let plain: String = name
         .chars()
         .map(|c| {
@@ -140,28 +151,46 @@ fn folder_name(name: &str, taken: &mut BTreeSet<String>) -> String {
             if good { c } else { '-' }
         })
         .collect();
-    let plain = plain.trim_matches(['-', '.']);
-    let mut folder = plain.to_owned();
-    let mut count = 1;
-    while !taken.insert(folder.clone()) {
-        count += 1;
-        folder = format!("{plain}-{count}");
-    }
-    folder
+    plain.trim_matches(['-', '.']).to_owned()
 }
 
-/// The folder `name` in `parent`, without what an earlier run may have left there.
-fn empty_folder(parent: &Path, name: &str) -> Result<PathBuf> {
-    let folder = parent.join(name);
-    if folder.exists() {
-        // Another's folder of that name is not ours to empty.
-        if !folder.join(LOG).is_file() {
-            bail!("{} is there and not of an earlier run", folder.display());
+/// A folder of a scenario's own.
+struct Claim {
+    path: PathBuf,
+    /// Locked; so no other run takes the folder for one that an earlier run has left.
+    _log: File,
+}
+
+/// The folder `name` in `parent`, without what an earlier run may have left there; `name-2` and so on, where another run is using
+/// that.
+fn claim(parent: &Path, name: &str) -> Result<Claim> {
+    // So that runs that begin at the same time claim one after the other.
+    let lock = File::open(parent).with_context(|| format!("cannot open {}", parent.display()))?;
+    flock(&lock, FlockOperation::LockExclusive)
+        .with_context(|| format!("cannot lock {}", parent.display()))?;
+    for count in 1.. {
+        let path = match count {
+            1 => parent.join(name),
+            _ => parent.join(format!("{name}-{count}")),
+        };
+        let log = path.join(LOG);
+        if path.exists() {
+            // Another's folder of that name is not ours to empty.
+            let Ok(log) = File::open(&log) else {
+                bail!("{} is there and not of an earlier run", path.display());
+            };
+            if flock(&log, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot empty {}", path.display()))?;
         }
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot empty {}", folder.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let log = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        flock(&log, FlockOperation::LockExclusive).context("cannot lock a new log")?;
+        return Ok(Claim { path, _log: log });
     }
-    Ok(folder)
+    bail!("no name is left for the folder of {name}")
 }
 
 #[cfg(test)]
@@ -184,10 +213,20 @@ mod tests {
 
     #[test]
     fn every_scenario_has_a_folder_of_its_own() {
-        let mut taken = BTreeSet::new();
-        assert_eq!(folder_name("mtu[mtu=256]", &mut taken), "mtu-mtu-256");
-        assert_eq!(folder_name("..", &mut taken), "");
-        assert_eq!(folder_name("a", &mut taken), "a");
-        assert_eq!(folder_name("a", &mut taken), "a-2");
+        assert_eq!(folder_name("mtu[mtu=256]"), "mtu-mtu-256");
+        assert_eq!(folder_name(".."), "");
+        let parent = tempfile::tempdir().unwrap();
+        let first = claim(parent.path(), "a").unwrap();
+        fs::write(first.path.join("capture.pcapng"), "1").unwrap();
+        let second = claim(parent.path(), "a").unwrap();
+        assert_eq!(first.path, parent.path().join("a"));
+        assert_eq!(second.path, parent.path().join("a-2"));
+        assert!(first.path.join("capture.pcapng").exists());
+        drop(first);
+        let third = claim(parent.path(), "a").unwrap();
+        assert_eq!(third.path, parent.path().join("a"));
+        assert!(!third.path.join("capture.pcapng").exists());
+        fs::create_dir(parent.path().join("mine")).unwrap();
+        assert!(claim(parent.path(), "mine").is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use regex::Regex;
 use rocinante_device::mlx5::PortManager;
 use rocinante_device::mlx5::fault::Injection;
+use rocinante_device::mlx5::inspect::Kind;
 use rocinante_device::mlx5::port::LinkSpeed;
 use rocinante_wire::MacAddr;
 
@@ -204,6 +205,8 @@ pub enum Action {
         guest: usize,
         /// The command.
         command: Template,
+        /// Whether what it prints to standard error is kept apart.
+        apart: bool,
     },
     /// Starts a command in a guest.
     Start {
@@ -215,6 +218,8 @@ pub enum Action {
         job: String,
         /// A command that succeeds when the job is ready.
         ready: Option<Template>,
+        /// Whether what it prints to standard error is kept apart.
+        apart: bool,
     },
     /// Waits for the end of a job.
     Wait {
@@ -323,14 +328,16 @@ pub enum PowerChange {
 pub struct Expect {
     /// The exit status; `None` if any will do.
     pub status: Option<Comparison>,
-    /// In the output.
-    pub output: Vec<Pattern>,
-    /// Not in the output.
-    pub no_output: Vec<Pattern>,
+    /// What a command prints, and what it does not.
+    pub texts: Vec<TextWanted>,
     /// Figures in the output.
     pub values: Vec<ValueWanted>,
     /// Counters.
     pub counters: Vec<CounterWanted>,
+    /// What NICs hold for their drivers.
+    pub objects: Vec<ObjectsWanted>,
+    /// What is in the capture that the step ends.
+    pub packets: Vec<PacketsWanted>,
     /// In a guest's kernel's log.
     pub kernel_log: Vec<(usize, Pattern)>,
     /// Not there.
@@ -348,15 +355,62 @@ pub struct Expect {
 impl Expect {
     /// Whether nothing is expected but perhaps a status.
     pub fn is_empty(&self) -> bool {
-        self.output.is_empty()
-            && self.no_output.is_empty()
+        self.texts.is_empty()
             && self.values.is_empty()
             && self.counters.is_empty()
+            && self.objects.is_empty()
+            && self.packets.is_empty()
             && self.kernel_log.is_empty()
             && self.no_kernel_log.is_empty()
             && self.carrier.is_empty()
             && self.duration.is_none()
     }
+}
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// All of it: as it came, or standard output first where the two are kept apart.
+    Both,
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// Something that a command prints, or does not.
+#[derive(Clone, Debug)]
+pub struct TextWanted {
+    /// Where.
+    pub stream: Stream,
+    /// Whether it is there.
+    pub present: bool,
+    /// What.
+    pub pattern: Pattern,
+}
+
+/// How many objects of a kind a NIC has.
+#[derive(Clone, Debug)]
+pub struct ObjectsWanted {
+    /// The NIC.
+    pub nic: usize,
+    /// The kind; `None` for the pages that the driver has given it.
+    pub kind: Option<Kind>,
+    /// Only objects that say this of themselves, in the words of the control socket.
+    pub having: Vec<(String, Template)>,
+    /// How their number has to compare.
+    pub is: Comparison,
+}
+
+/// How many packets of a capture a display filter lets through.
+#[derive(Clone, Debug)]
+pub struct PacketsWanted {
+    /// The filter, as Wireshark has it.
+    pub filter: Template,
+    /// Its line and column in the file.
+    pub place: (usize, usize),
+    /// How their number has to compare.
+    pub is: Comparison,
 }
 
 /// A figure in an output.

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::model::Scenario;
-use super::report::{Check, RunReport, ScenarioReport};
-use crate::lab::Program;
+use super::report::{RunReport, ScenarioReport};
+use crate::lab::{Program, interrupted};
 
 /// Runs the files of `scenarios`, at most `jobs` at a time, by `program` with these arguments before the file and
 /// `--logs folder --json …`. `each` is told of each scenario that is over.
@@ -42,10 +42,16 @@ pub fn run_side_by_side(
                     let Some(file) = files.get(number) else {
                         return;
                     };
-                    let reports = one(file, program, arguments, folder).unwrap_or_else(|error| {
+                    let reports = match interrupted() {
+                        Some(signal) => Err(anyhow!("interrupted by {signal}")),
+                        None => one(file, program, arguments, folder),
+                    };
+                    let reports = reports.unwrap_or_else(|error| {
                         let of_file = scenarios.iter().filter(|one| one.path == **file);
                         of_file
-                            .map(|scenario| not_run(scenario, &format!("{error:#}")))
+                            .map(|scenario| {
+                                ScenarioReport::not_run(scenario, &format!("{error:#}"))
+                            })
                             .collect()
                     });
                     for report in &reports {
@@ -93,22 +99,6 @@ fn one(
     let report: RunReport = serde_json::from_str(&json)
         .with_context(|| format!("{} ended ({status}) without a report", program.display()))?;
     Ok(report.scenarios)
-}
-
-fn not_run(scenario: &Scenario, why: &str) -> ScenarioReport {
-    ScenarioReport {
-        name: scenario.name.clone(),
-        file: scenario.path.clone(),
-        description: scenario.description.clone(),
-        ok: false,
-        seconds: 0.0,
-        started: 0,
-        variables: scenario.variables.clone(),
-        systems: BTreeMap::new(),
-        checks: vec![Check::failed("run", why, std::time::Duration::ZERO)],
-        folder: PathBuf::new(),
-        attachments: Vec::new(),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rocinante_wire::fault::RuleCounters;
@@ -14,13 +14,21 @@ use super::network;
 use super::report::{Attachment, Check, Outcome, ScenarioReport};
 use super::stage::{Labs, Stage};
 use super::template::Variables;
-use crate::lab::freebsd::{Machine, Started};
-use crate::lab::{Job, Progress, log_to};
+use crate::lab::freebsd::{self, Machine};
+use crate::lab::{Deadline, Job, LabConfig, Progress, interrupted, log_to};
 
 /// A command in the background.
 pub(super) enum Task {
     Linux(Job),
-    FreeBsd(Started),
+    FreeBsd(freebsd::Started),
+}
+
+/// A job under way.
+pub(super) struct Started {
+    pub guest: usize,
+    pub task: Task,
+    /// The file in the guest with its standard error, if that is kept apart.
+    pub errors: Option<String>,
 }
 
 /// A scenario under way.
@@ -28,8 +36,10 @@ pub(super) struct Run<'a> {
     pub scenario: &'a Scenario,
     pub stage: Stage,
     pub variables: Variables,
-    /// Jobs under way, with their guests.
-    pub jobs: BTreeMap<String, (usize, Task)>,
+    /// Jobs under way.
+    pub jobs: BTreeMap<String, Started>,
+    /// Commands so far whose standard error was kept apart.
+    pub kept_errors: usize,
     /// What counters were when they began to count.
     pub bases: BTreeMap<(Since, Counter), f64>,
     /// What guests' kernels had said by then.
@@ -44,6 +54,8 @@ pub(super) struct Run<'a> {
     end: Instant,
     /// Captures so far.
     pub captures: usize,
+    /// Where programs of the host are prepared.
+    pub tools: LabConfig,
 }
 
 /// What a scenario is run with.
@@ -66,36 +78,34 @@ pub(super) fn run(
         folder,
         progress,
     } = means;
+    // What has to be fetched and built the first time is not the scenario's.
+    let prepared = labs.prepare(&scenario.machines, progress);
     let started = Instant::now();
+    let end = started + scenario.deadline;
     let mut report = ScenarioReport {
-        name: scenario.name.clone(),
-        file: scenario.path.clone(),
-        description: scenario.description.clone(),
-        ok: false,
-        seconds: 0.0,
-        started: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-        variables: scenario.variables.clone(),
-        systems: BTreeMap::new(),
-        checks: Vec::new(),
         folder: folder.clone(),
-        attachments: Vec::new(),
+        ..ScenarioReport::new(scenario)
     };
+    let deadline = Deadline::at(end).context("no thread for the deadline");
     let mut kept = None;
     let logs = Logs::new(stage.as_ref());
-    match Run::begin(
-        scenario,
-        stage,
-        labs,
-        &folder,
-        started,
-        progress,
-        &mut report,
-    ) {
-        Ok(mut run) => {
+    let begun = prepared.and(deadline).and_then(|deadline| {
+        let run = Run::begin(
+            scenario,
+            stage,
+            labs,
+            &folder,
+            started,
+            progress,
+            &mut report,
+        );
+        Ok((run?, deadline))
+    });
+    match begun {
+        Ok((mut run, deadline)) => {
             run.steps(progress, &mut report);
             run.look_at_logs(&mut report);
+            drop(deadline);
             kept = run.finish(keep && all_passed(&report), progress, &mut report);
         }
         Err(error) => {
@@ -104,9 +114,10 @@ pub(super) fn run(
             } else {
                 "set up"
             };
+            let why = because(scenario, end, format!("{error:#}"));
             report
                 .checks
-                .push(Check::failed(name, format!("{error:#}"), started.elapsed()));
+                .push(Check::failed(name, why, started.elapsed()));
             for step in &scenario.steps {
                 report.checks.push(Check {
                     line: Some(step.line),
@@ -120,6 +131,20 @@ pub(super) fn run(
     report.ok = all_passed(&report);
     report.seconds = started.elapsed().as_secs_f64();
     (report, kept)
+}
+
+/// What failed, after what made it fail: guests are ended when a scenario has to end, and all that waits for them fails.
+fn because(scenario: &Scenario, end: Instant, why: String) -> String {
+    if let Some(signal) = interrupted() {
+        format!("interrupted by {signal}: {why}")
+    } else if Instant::now() >= end {
+        format!(
+            "the deadline of the scenario, {:?}, has passed: {why}",
+            scenario.deadline
+        )
+    } else {
+        why
+    }
 }
 
 fn all_passed(report: &ScenarioReport) -> bool {
@@ -140,7 +165,6 @@ impl<'a> Run<'a> {
         progress: &Progress,
         report: &mut ScenarioReport,
     ) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         log_to(&folder.join(super::LOG))?;
         let faults = scenario
             .faults
@@ -172,6 +196,7 @@ impl<'a> Run<'a> {
             stage,
             variables: scenario.variables.clone(),
             jobs: BTreeMap::new(),
+            kept_errors: 0,
             bases: BTreeMap::new(),
             logs: BTreeMap::new(),
             past_rules: BTreeMap::new(),
@@ -179,6 +204,7 @@ impl<'a> Run<'a> {
             folder: folder.to_owned(),
             end: started + scenario.deadline,
             captures: usize::from(scenario.capture),
+            tools: labs.config().clone(),
         };
         let began = Instant::now();
         for nic in &scenario.machines.nics {
@@ -203,10 +229,15 @@ impl<'a> Run<'a> {
                 });
                 continue;
             }
-            let checks = {
+            let mut checks = {
                 let _step = progress.step(format!("{}: {}", scenario.name, step.name));
                 self.step(number, step)
             };
+            for check in &mut checks {
+                if check.outcome == Outcome::Failed {
+                    check.message = because(scenario, self.end, std::mem::take(&mut check.message));
+                }
+            }
             let bad = checks.iter().any(|check| check.outcome == Outcome::Failed);
             if bad && !step.go_on {
                 failed = Some(step.name.clone());
@@ -222,10 +253,7 @@ impl<'a> Run<'a> {
     pub(super) fn patience(&self, step: &Step) -> Result<Duration> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(anyhow!(
-                "the deadline of the scenario, {:?}, has passed",
-                self.scenario.deadline
-            ));
+            return Err(anyhow!("no time is left for this step"));
         }
         Ok(left.min(step.deadline))
     }

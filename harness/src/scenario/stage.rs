@@ -42,6 +42,19 @@ impl Labs {
         }
     }
 
+    /// What they are like.
+    pub fn config(&self) -> &LabConfig {
+        &self.config
+    }
+
+    /// Prepares what these need.
+    pub fn prepare(&mut self, machines: &Machines, progress: &Progress) -> Result<()> {
+        for guest in &machines.guests {
+            self.get(&guest.system, progress)?;
+        }
+        Ok(())
+    }
+
     /// The lab for guests of this system.
     fn get(&mut self, system: &System, progress: &Progress) -> Result<&Lab> {
         let usual = match &self.config.own_kernel {

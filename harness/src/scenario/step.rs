@@ -7,10 +7,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::expect::{Came, of_status};
 use super::model::{Action, PowerChange, Since, Step};
 use super::report::{Check, Outcome};
-use super::run::{Run, Task, remember};
+use super::run::{Run, Started, Task, remember};
 use super::template::Template;
 use crate::lab::freebsd::Machine;
-use crate::serve::CaptureSpec;
+use crate::lab::{Output, excerpt};
+use crate::serve::{CaptureSpec, CaptureStatus};
 
 /// Between looks at what is to become so.
 const LOOK: Duration = Duration::from_millis(200);
@@ -62,11 +63,11 @@ impl Run<'_> {
             Ok(said) => Check::passed(&step.name, said, took),
             Err(why) => Check::failed(&step.name, why, took),
         };
-        first.output.clone_from(&came.text);
+        first.output = came.all().into_owned();
         let mut checks = self.checks(step, &came);
         for check in &mut checks {
             if check.outcome == Outcome::Failed {
-                check.output.clone_from(&came.text);
+                check.output = came.all().into_owned();
             }
         }
         // A step that only looks is its expectations.
@@ -109,46 +110,63 @@ impl Run<'_> {
         let mut came = Came::default();
         match &step.action {
             Action::Check => {}
-            Action::Run { guest, command } => {
-                let command = self.text(command)?;
-                let output = self.stage.guest(*guest)?.exec(&command, patience)?;
-                came.status = Some(output.status);
-                came.text = output.text;
+            Action::Run {
+                guest,
+                command,
+                apart,
+            } => {
+                let mut command = self.text(command)?;
+                let errors = apart.then(|| self.keep_errors(&mut command));
+                let output = self.stage.guest(*guest)?.exec(&command, patience);
+                came = self.came(*guest, output, errors)?;
             }
             Action::Start {
                 guest,
                 command,
                 job,
                 ready,
+                apart,
             } => {
-                let command = self.text(command)?;
+                let mut command = self.text(command)?;
+                let errors = apart.then(|| self.keep_errors(&mut command));
                 let ready = match ready {
                     Some(ready) => Some(self.text(ready)?),
                     None => None,
                 };
                 let task = self.start(*guest, &command, ready.as_deref(), patience)?;
-                self.jobs.insert(job.clone(), (*guest, task));
+                let guest = *guest;
+                let started = Started {
+                    guest,
+                    task,
+                    errors,
+                };
+                self.jobs.insert(job.clone(), started);
             }
             Action::Wait { job } => {
-                let (guest, task) = self.job(job)?;
+                let Started {
+                    guest,
+                    task,
+                    errors,
+                } = self.job(job)?;
                 let output = match task {
-                    Task::Linux(task) => task.wait(patience)?,
+                    Task::Linux(task) => task.wait(patience),
                     Task::FreeBsd(task) => match self.stage.guest(guest)? {
-                        Machine::FreeBsd(guest) => guest.wait_for(&task, patience)?,
+                        Machine::FreeBsd(guest) => guest.wait_for(&task, patience),
                         Machine::Linux(_) => bail!("job '{job}' is not one of this guest"),
                     },
                 };
-                came.status = Some(output.status);
-                came.text = output.text;
+                came = self.came(guest, output, errors)?;
             }
             Action::Kill { job } => {
-                let (guest, task) = self.job(job)?;
+                let Started {
+                    guest,
+                    task,
+                    errors,
+                } = self.job(job)?;
                 match task {
                     Task::Linux(task) => {
                         task.kill()?;
-                        let output = task.wait(LAST_WORDS)?;
-                        came.status = Some(output.status);
-                        came.text = output.text;
+                        came = self.came(guest, task.wait(LAST_WORDS), errors)?;
                     }
                     Task::FreeBsd(task) => {
                         if let Machine::FreeBsd(guest) = self.stage.guest(guest)? {
@@ -186,13 +204,45 @@ impl Run<'_> {
                     .inject(*nic, *injection)
                     .context("the NIC has ended")?;
             }
-            Action::Capture { start } => self.capture(*start)?,
+            Action::Capture { start } => came.capture = self.capture(*start)?,
             Action::Power { guest, change } => self.power(*guest, *change, patience)?,
         }
         Ok(came)
     }
 
-    fn job(&mut self, name: &str) -> Result<(usize, Task)> {
+    /// Lets a command, of a guest with Linux, print its errors to a file, whose path is the answer.
+    fn keep_errors(&mut self, command: &mut String) -> String {
+        self.kept_errors += 1;
+        let file = format!("/run/errors.{}", self.kept_errors);
+        *command = format!("exec 2>{file}\n{command}");
+        file
+    }
+
+    /// What came of a command whose errors are in the file `errors`, if they are kept apart.
+    fn came(&self, guest: usize, output: Result<Output>, errors: Option<String>) -> Result<Came> {
+        let stderr = match &errors {
+            Some(file) => {
+                let read = format!("cat {file}; rm -f {file}");
+                let read = self.stage.guest(guest)?.exec(&read, LAST_WORDS);
+                Some(read.map(|read| read.text))
+            }
+            None => None,
+        };
+        let output = output.map_err(|error| match &stderr {
+            Some(Ok(stderr)) if !stderr.trim().is_empty() => {
+                error.context(format!("standard error: {}", excerpt(stderr)))
+            }
+            _ => error,
+        })?;
+        Ok(Came {
+            status: Some(output.status),
+            text: output.text,
+            stderr: stderr.transpose()?,
+            ..Came::default()
+        })
+    }
+
+    fn job(&mut self, name: &str) -> Result<Started> {
         self.jobs
             .remove(name)
             .with_context(|| format!("there is no job '{name}' any more"))
@@ -253,8 +303,12 @@ impl Run<'_> {
             .map_err(|errors| anyhow!("{errors}"))
     }
 
-    fn capture(&mut self, start: bool) -> Result<()> {
-        self.stage.server.finish_capture()?;
+    /// Ends the capture that runs, and tells what became of it; starts another if `start`.
+    fn capture(&mut self, start: bool) -> Result<Option<CaptureStatus>> {
+        let ended = self.stage.server.stop_capture();
+        if let Some(error) = ended.as_ref().and_then(|ended| ended.error.as_ref()) {
+            bail!("capture: {error}");
+        }
         if start {
             self.captures += 1;
             let name = match self.captures {
@@ -264,13 +318,13 @@ impl Run<'_> {
             let path = self.folder.join(name);
             self.stage.server.start_capture(CaptureSpec::new(&path))?;
         }
-        Ok(())
+        Ok(ended)
     }
 
     fn power(&mut self, guest: usize, change: PowerChange, patience: Duration) -> Result<()> {
         if change != PowerChange::Boot {
             self.keep_log(guest);
-            self.jobs.retain(|_, (of, _)| *of != guest);
+            self.jobs.retain(|_, job| job.guest != guest);
         }
         self.stage
             .power(guest, change, patience, &mut self.variables)

@@ -2,18 +2,29 @@
 
 use super::super::compare::Comparison;
 use super::super::counter::Counter;
-use super::super::model::{Action, CounterWanted, DriverChange, Expect, Since, ValueWanted};
+use super::super::model::{
+    Action, CounterWanted, DriverChange, Expect, ObjectsWanted, PacketsWanted, Since, Stream,
+    TextWanted, ValueWanted,
+};
 use super::super::pattern::Pattern;
-use super::super::source::Wrong;
+use super::super::source::{Wrong, place};
+use super::super::template::Template;
 use super::step::Context;
-use super::{Reader, Value, check_variable};
+use super::{Reader, Table, Value, check_variable, scalar};
+use rocinante_device::mlx5::inspect::Kind;
 
 const KEYS: &[&str] = &[
     "status",
     "output",
     "no_output",
+    "stdout",
+    "no_stdout",
+    "stderr",
+    "no_stderr",
     "values",
     "counters",
+    "objects",
+    "packets",
     "since",
     "kernel_log",
     "no_kernel_log",
@@ -21,6 +32,19 @@ const KEYS: &[&str] = &[
     "duration",
     "left",
 ];
+
+/// Expectations of what a command prints: where, and whether it is there.
+const TEXTS: [(&str, Stream, bool); 6] = [
+    ("output", Stream::Both, true),
+    ("no_output", Stream::Both, false),
+    ("stdout", Stream::Output, true),
+    ("no_stdout", Stream::Output, false),
+    ("stderr", Stream::Error, true),
+    ("no_stderr", Stream::Error, false),
+];
+
+/// Not a kind of object, but counted with them.
+const PAGES: &str = "pages";
 
 impl Reader<'_> {
     /// Reads them; `step` is the step that they are of.
@@ -44,7 +68,8 @@ impl Reader<'_> {
         };
         let table = value.table()?;
         table.only(KEYS)?;
-        for key in ["status", "output", "no_output", "values"] {
+        let of_commands = ["status", "values"].into_iter();
+        for key in of_commands.chain(TEXTS.map(|(key, ..)| key)) {
             if let (Some(value), false) = (table.get(key), action.has_output()) {
                 return Err(value.wrong(format!(
                     "'{key}' is of a command that ends, and this step has none"
@@ -54,17 +79,7 @@ impl Reader<'_> {
         if let Some(value) = table.get("status") {
             expect.status = status(&value)?;
         }
-        expect.output = patterns(&table.list("output"), context)?;
-        expect.no_output = patterns(&table.list("no_output"), context)?;
-        for (value, pattern) in table.list("no_output").iter().zip(&expect.no_output) {
-            if expect
-                .output
-                .iter()
-                .any(|other| other.source() == pattern.source())
-            {
-                return Err(value.wrong("what is wanted in the output cannot be unwanted too"));
-            }
-        }
+        expect.texts = texts(&table, action, context)?;
         for value in table.list("values") {
             expect.values.push(value_wanted(&value, context)?);
         }
@@ -87,6 +102,16 @@ impl Reader<'_> {
             return Err(value.wrong(
                 "'since' is of 'counters', 'kernel_log' and 'no_kernel_log', and there are none",
             ));
+        }
+        if let Some(value) = table.get("objects") {
+            for entry in value.table()?.iter() {
+                expect.objects.push(objects_wanted(&entry, context)?);
+            }
+        }
+        for value in table.list("packets") {
+            expect
+                .packets
+                .push(self.packets_wanted(&value, action, context)?);
         }
         expect.log_since = Some(since);
         for (key, list) in [
@@ -135,6 +160,52 @@ impl Reader<'_> {
         Ok(expect)
     }
 
+    /// `{ filter = "…", rule = "NAME", is = 1 }` of a capture that ends.
+    fn packets_wanted(
+        &self,
+        value: &Value<'_>,
+        action: &Action,
+        context: &Context<'_>,
+    ) -> Result<PacketsWanted, Wrong> {
+        if !matches!(action, Action::Capture { start: false }) {
+            return Err(value.wrong("'packets' goes with capture = \"stop\", when all are there"));
+        }
+        let table = value.table()?;
+        table.only(&["filter", "rule", "is"])?;
+        let mut filters = Vec::new();
+        let mut at = value.span();
+        if let Some(value) = table.get("filter") {
+            at = value.span();
+            let filter = value.words()?;
+            filters.push(filter);
+        }
+        if let Some(value) = table.get("rule") {
+            let name = value.text()?;
+            context.check_rule(&name).map_err(|why| value.wrong(why))?;
+            // As `wire` comments what a rule has done.
+            filters.push(format!(
+                "frame.comment contains \"rule '{}': \"",
+                name.replace('\\', "\\\\").replace('"', "\\\"")
+            ));
+        }
+        let text = match &filters[..] {
+            [] => return Err(value.wrong("which packets? 'filter', 'rule', or both")),
+            [one] => one.clone(),
+            several => format!("({})", several.join(") && (")),
+        };
+        let filter = Template::new(&text, |name| context.knows(name))
+            .map_err(|error| Wrong::new(at.clone(), error))?;
+        let is = comparison(&table.need("is")?, context)?;
+        if !is.can_hold_from_zero() {
+            return Err(value.wrong(format!("'{is}' never holds: it is a number of packets")));
+        }
+        Ok(PacketsWanted {
+            filter,
+            place: place(self.source, at.start),
+            is,
+        })
+    }
+
     fn counter_wanted(
         &self,
         entry: &Value<'_>,
@@ -143,18 +214,10 @@ impl Reader<'_> {
     ) -> Result<CounterWanted, Wrong> {
         let counter =
             Counter::new(entry.key, context.machines).map_err(|error| entry.wrong_key(error))?;
-        if let Counter::Rule { name, .. } = &counter
-            && !context.rules.contains(name)
-        {
-            let known: Vec<_> = context.rules.iter().map(String::as_str).collect();
-            return Err(entry.wrong_key(format!(
-                "no rule '{name}' has been in force by then ({})",
-                if known.is_empty() {
-                    "there were none".to_owned()
-                } else {
-                    known.join(", ")
-                }
-            )));
+        if let Counter::Rule { name, .. } = &counter {
+            context
+                .check_rule(name)
+                .map_err(|why| entry.wrong_key(why))?;
         }
         let (is, since) = if entry.is_table() {
             let table = entry.table()?;
@@ -172,6 +235,91 @@ impl Reader<'_> {
         }
         Ok(CounterWanted { counter, is, since })
     }
+}
+
+/// How many objects of a kind there are now: `"alice.qp" = 2`, `"alice.qp" = { is = 1, having = { state = "RTS" } }`.
+fn objects_wanted(entry: &Value<'_>, context: &Context<'_>) -> Result<ObjectsWanted, Wrong> {
+    let kinds = || {
+        let names = Kind::ALL.iter().map(|kind| kind.name());
+        names.chain([PAGES]).collect::<Vec<_>>().join(", ")
+    };
+    let (nic, kind) = entry
+        .key
+        .split_once('.')
+        .ok_or_else(|| entry.wrong_key(format!("'{}' is not NIC.KIND ({})", entry.key, kinds())))?;
+    let nic = context
+        .nic(entry, nic)
+        .map_err(|wrong| entry.wrong_key(wrong.message))?;
+    let kind = match kind {
+        PAGES => None,
+        _ => Some(kind.parse().map_err(|_| {
+            entry.wrong_key(format!("'{kind}' is no kind of object ({})", kinds()))
+        })?),
+    };
+    let mut having = Vec::new();
+    let is = if entry.is_table() {
+        let table = entry.table()?;
+        table.only(&["is", "having"])?;
+        if let Some(value) = table.get("having") {
+            if kind.is_none() {
+                return Err(value.wrong("pages are counted, and have nothing to say"));
+            }
+            for field in value.table()?.iter() {
+                let text = match field.string() {
+                    Some(text) => text.into_owned(),
+                    None => scalar(&field)?,
+                };
+                let text = Template::new(&text, |name| context.knows(name))
+                    .map_err(|error| field.wrong(error))?;
+                having.push((field.key.to_owned(), text));
+            }
+        }
+        comparison(&table.need("is")?, context)?
+    } else {
+        comparison(entry, context)?
+    };
+    if !is.can_hold_from_zero() {
+        return Err(entry.wrong(format!("'{is}' never holds: it is a number of objects")));
+    }
+    Ok(ObjectsWanted {
+        nic,
+        kind,
+        having,
+        is,
+    })
+}
+
+/// What a step expects of what its command prints.
+fn texts(
+    table: &Table<'_>,
+    action: &Action,
+    context: &Context<'_>,
+) -> Result<Vec<TextWanted>, Wrong> {
+    let mut texts: Vec<TextWanted> = Vec::new();
+    for (key, stream, present) in TEXTS {
+        for value in table.list(key) {
+            if stream != Stream::Both && !context.in_linux(action) {
+                return Err(value.wrong(format!(
+                    "'{key}': the two are told apart in Linux guests only"
+                )));
+            }
+            let pattern = pattern(&value, context)?;
+            let contradicts = |other: &TextWanted| {
+                other.stream == stream
+                    && other.present != present
+                    && other.pattern.source() == pattern.source()
+            };
+            if texts.iter().any(contradicts) {
+                return Err(value.wrong("what is wanted in the output cannot be unwanted too"));
+            }
+            texts.push(TextWanted {
+                stream,
+                present,
+                pattern,
+            });
+        }
+    }
+    Ok(texts)
 }
 
 fn comparison(value: &Value<'_>, context: &Context<'_>) -> Result<Comparison, Wrong> {
@@ -208,10 +356,6 @@ fn status(value: &Value<'_>) -> Result<Option<Comparison>, Wrong> {
 
 fn pattern(value: &Value<'_>, context: &Context<'_>) -> Result<Pattern, Wrong> {
     Pattern::new(&value.text()?, |name| context.knows(name)).map_err(|error| value.wrong(error))
-}
-
-fn patterns(values: &[Value<'_>], context: &Context<'_>) -> Result<Vec<Pattern>, Wrong> {
-    values.iter().map(|value| pattern(value, context)).collect()
 }
 
 fn value_wanted(value: &Value<'_>, context: &mut Context<'_>) -> Result<ValueWanted, Wrong> {

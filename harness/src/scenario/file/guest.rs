@@ -75,6 +75,7 @@ impl Reader<'_> {
     fn port(&self, value: &Value<'_>, machines: &Machines) -> Result<PortSpec, Wrong> {
         let port: PortSpec = value
             .words()?
+            .replace("{loopback}", &loopback(std::process::id()).to_string())
             .parse()
             .map_err(|error: String| value.wrong(error))?;
         let nics = machines.nics.iter().map(|nic| &nic.name);
@@ -314,6 +315,12 @@ impl Reader<'_> {
         });
         Ok(())
     }
+}
+
+/// An address of this host that no other run has: of 127.64.0.0/10, after the process, whose number has 22 bits at most.
+fn loopback(process: u32) -> Ipv4Addr {
+    let [_, a, b, c] = process.to_be_bytes();
+    Ipv4Addr::new(127, 64 | (a & 63), b, c)
 }
 
 fn address(text: &str) -> Option<(Ipv4Addr, u8)> {

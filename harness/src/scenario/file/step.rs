@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::faults::FaultSets;
 use super::super::model::{
-    Action, DriverChange, Labels, Machines, PowerChange, Scenario, Since, Step, System,
+    Action, DriverChange, Labels, Machines, PowerChange, Scenario, Since, Step, Stream, System,
+    TextWanted,
 };
 use super::super::source::Wrong;
 use super::super::template::Template;
@@ -41,12 +42,14 @@ pub(super) struct Context<'a> {
     pub labels: Labels,
     /// Jobs under way, with their guests, and where they were started.
     jobs: BTreeMap<String, (usize, std::ops::Range<usize>)>,
-    /// All jobs there ever were.
-    job_names: BTreeSet<String>,
+    /// The guests of all jobs there ever were.
+    job_guests: BTreeMap<String, usize>,
     /// Names of the rules that have been in force by now.
     pub rules: BTreeSet<String>,
     /// Guests that run.
     running: Vec<bool>,
+    /// Whether a capture is under way.
+    capturing: bool,
     /// The step being read.
     pub step: usize,
 }
@@ -104,11 +107,38 @@ impl Context<'_> {
         let name = value.text()?;
         match self.jobs.remove(&name) {
             Some(_) => Ok(name),
-            None if self.job_names.contains(&name) => Err(value.wrong(format!(
+            None if self.job_guests.contains_key(&name) => Err(value.wrong(format!(
                 "job '{name}' is not under way here: it has been waited for, ended, or went with its guest"
             ))),
             None => Err(value.wrong(format!("no step before this starts a job '{name}'"))),
         }
+    }
+
+    /// Whether a rule, or another fault that counts, has been in force by now.
+    pub fn check_rule(&self, name: &str) -> Result<(), String> {
+        if self.rules.contains(name) {
+            return Ok(());
+        }
+        let known: Vec<_> = self.rules.iter().map(String::as_str).collect();
+        Err(format!(
+            "no rule '{name}' has been in force by then ({})",
+            if known.is_empty() {
+                "there were none".to_owned()
+            } else {
+                known.join(", ")
+            }
+        ))
+    }
+
+    /// Whether the command of an action runs in a guest with Linux.
+    pub fn in_linux(&self, action: &Action) -> bool {
+        let guest = match action {
+            Action::Wait { job } | Action::Kill { job } => self.job_guests.get(job).copied(),
+            _ => action.guest(),
+        };
+        guest
+            .and_then(|guest| self.machines.guests.get(guest))
+            .is_some_and(|guest| matches!(guest.system, System::Linux { .. }))
     }
 
     fn take_up(&mut self, sets: &[String]) {
@@ -130,9 +160,10 @@ impl Reader<'_> {
             saved: BTreeSet::new(),
             labels: Labels::new(),
             jobs: BTreeMap::new(),
-            job_names: BTreeSet::new(),
+            job_guests: BTreeMap::new(),
             rules: BTreeSet::new(),
             running: vec![true; machines.guests.len()],
+            capturing: scenario.capture,
             step: 0,
         };
         context.take_up(&scenario.faults_at_start);
@@ -158,6 +189,7 @@ impl Reader<'_> {
                 wrongs.push(Wrong::new(span.clone(), message));
             }
         }
+        keep_apart(&mut steps);
         for step in &steps {
             if let Action::Power { guest, change } = &step.action
                 && matches!(change, PowerChange::Reset | PowerChange::Reboot)
@@ -256,6 +288,7 @@ impl Reader<'_> {
             "run" => Action::Run {
                 guest: guest(context)?,
                 command: context.template(value)?,
+                apart: false,
             },
             "start" => self.start(value, table, context)?,
             "wait" => Action::Wait {
@@ -313,7 +346,8 @@ impl Reader<'_> {
             "capture" => Action::Capture {
                 start: match &*value.text()? {
                     "start" => true,
-                    "stop" => false,
+                    "stop" if context.capturing => false,
+                    "stop" => return Err(value.wrong("no capture is under way at this step")),
                     _ => return Err(value.wrong("'capture' is \"start\" or \"stop\"")),
                 },
             },
@@ -354,6 +388,7 @@ impl Reader<'_> {
             command: context.template(value)?,
             job,
             ready,
+            apart: false,
         })
     }
 
@@ -392,9 +427,10 @@ impl Reader<'_> {
         match action {
             Action::Start { guest, job, .. } => {
                 context.jobs.insert(job.clone(), (*guest, value.span()));
-                context.job_names.insert(job.clone());
+                context.job_guests.insert(job.clone(), *guest);
             }
             Action::Faults(sets) => context.take_up(sets),
+            Action::Capture { start } => context.capturing = *start,
             Action::Power { guest, change } => {
                 if let Some(running) = context.running.get_mut(*guest) {
                     *running = !matches!(change, PowerChange::Kill | PowerChange::Off);
@@ -421,6 +457,24 @@ impl Reader<'_> {
                         "'since' is \"start\", \"step\" (this one), or the name of a step before this; '{name}' is none"
                     ))
                 }),
+        }
+    }
+}
+
+/// Keeps standard error apart for the commands of which it is looked at by itself.
+fn keep_apart(steps: &mut [Step]) {
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    // What is expected of a job stands behind what starts it.
+    for step in steps.iter_mut().rev() {
+        let by_itself = |text: &TextWanted| text.stream != Stream::Both;
+        let here = step.expect.texts.iter().any(by_itself);
+        match &mut step.action {
+            Action::Run { apart, .. } => *apart = here,
+            Action::Start { job, apart, .. } => *apart = wanted.remove(job),
+            Action::Wait { job } | Action::Kill { job } if here => {
+                wanted.insert(job.clone());
+            }
+            _ => {}
         }
     }
 }
@@ -468,7 +522,9 @@ fn title(action: &Action, context: &Context<'_>) -> String {
     };
     match action {
         Action::Check => "check".to_owned(),
-        Action::Run { guest: g, command } => format!("{}: {}", guest(*g), short(command)),
+        Action::Run {
+            guest: g, command, ..
+        } => format!("{}: {}", guest(*g), short(command)),
         Action::Start {
             guest: g, command, ..
         } => format!("{}: start {}", guest(*g), short(command)),

@@ -318,6 +318,108 @@ fn mistakes_in_expectations_have_places() {
 }
 
 #[test]
+fn mistakes_about_what_the_adapters_hold_and_pass_have_places() {
+    let run = |expect: &str| format!("guest = \"bob\"\nrun = \"x\"\nexpect.{expect}");
+    bad_step(&run("stderr = \"a(b\""), "9:17", "unclosed group");
+    bad_step(
+        &run("stdout = \"a\"\nexpect.no_stdout = \"a\""),
+        "10:20",
+        "cannot be unwanted",
+    );
+    bad_step(
+        "unplug = \"bob\"\nexpect.stderr = \"x\"",
+        "8:17",
+        "a command that ends",
+    );
+    bad_step(&run("objects.\"bob.qps\" = 1"), "9:16", "flow-table");
+    bad_step(&run("objects.\"carol.qp\" = 1"), "9:16", "no NIC 'carol'");
+    bad_step(&run("objects.qp = 1"), "9:16", "NIC.KIND");
+    bad_step(&run("objects.\"bob.qp\" = \"< 0\""), "9:27", "never holds");
+    bad_step(
+        &run("objects.\"bob.pages\" = { is = 0, having = { state = \"RTS\" } }"),
+        "9:51",
+        "nothing to say",
+    );
+    bad_step(
+        &run("counters.\"switch.carol.tx_packets\" = 1"),
+        "9:17",
+        "no port 'carol' (alice, bob)",
+    );
+    bad_step(
+        &run("counters.\"switch.bob.tx\" = 1"),
+        "9:17",
+        "tx_packets, tx_bytes",
+    );
+    bad_step(
+        &run("counters.\"outside.bob.in_packets\" = 1"),
+        "9:17",
+        "there are none",
+    );
+    bad_step(
+        &run("packets = [{ filter = \"arp\", is = 1 }]"),
+        "9:19",
+        "capture = \"stop\"",
+    );
+    let stop = |packets: &str| format!("capture = \"stop\"\nexpect.packets = [{packets}]");
+    bad_step(&stop("{ is = 1 }"), "8:19", "which packets?");
+    bad_step(&stop("{ filter = \"arp\" }"), "8:19", "'is' is missing");
+    bad_step(&stop("{ rule = \"x\", is = 1 }"), "8:28", "no rule 'x'");
+    bad_step(
+        &stop("{ filter = \"ip.src == {carol.ip}\", is = 1 }"),
+        "8:30",
+        "{carol.ip}",
+    );
+    bad_step(
+        "capture = \"stop\"\n[[step]]\ncapture = \"stop\"",
+        "9:11",
+        "no capture is under way",
+    );
+}
+
+#[test]
+fn ports_can_be_on_an_address_of_the_run() {
+    let ports = "ports = [\"udp={loopback}:4000,remote={loopback}:4001,name=east\"]\n";
+    let scenario = good(&format!(
+        "{ports}{BASE}[[step]]\nexpect.counters = {{ \"outside.east.in_packets\" = 0, \"switch.east.tx_packets\" = 0, \"cable.east.rx.queue_drops\" = 0 }}\n"
+    ));
+    let port = format!("{:?}", scenario.machines.ports[0]);
+    assert!(port.contains("127."), "{port}");
+    bad(&format!("ports = \"udp=1:2\"\n{BASE}"), "1:9", "");
+}
+
+#[test]
+fn standard_error_is_kept_apart_where_it_is_looked_at() {
+    let scenario = good(&format!(
+        "{BASE}[[step]]\nguest = \"bob\"\nstart = \"x\"\njob = \"j\"\n[[step]]\nwait = \"j\"\nexpect.stderr = \"e\"\n\
+         [[step]]\nguest = \"bob\"\nstart = \"x\"\njob = \"j\"\n[[step]]\nkill = \"j\"\n\
+         [[step]]\nguest = \"bob\"\nrun = \"x\"\nexpect.no_stderr = \"e\"\n"
+    ));
+    let apart: Vec<bool> = scenario
+        .steps
+        .iter()
+        .filter_map(|step| match step.action {
+            Action::Run { apart, .. } | Action::Start { apart, .. } => Some(apart),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(apart, [false, true, false, true]);
+}
+
+#[test]
+fn rules_and_filters_become_one_filter() {
+    let scenario = good(&format!(
+        "start_faults = \"a\"\n{BASE}[[faults.a.rule]]\nname = 'x \"y\"'\naction = \"drop\"\n\
+         [[step]]\ncapture = \"stop\"\nexpect.packets = [{{ rule = 'x \"y\"', filter = \"ip.src == {{bob.ip}}\", is = 1 }}]\n"
+    ));
+    let wanted = &scenario.steps[1].expect.packets[0];
+    assert_eq!(
+        wanted.filter.source(),
+        r#"(ip.src == {bob.ip}) && (frame.comment contains "rule 'x \"y\"': ")"#
+    );
+    assert_eq!(wanted.place.0, 12);
+}
+
+#[test]
 fn all_mistakes_are_told_in_order() {
     let source = format!(
         "{BASE}[[step]]\nguest = \"bob\"\nrun = \"x\"\nexpect.status = 300\n\

@@ -4,10 +4,11 @@ mod junit;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::model::Scenario;
 use crate::lab::{Figure, Report, TestResult};
 pub use junit::junit;
 
@@ -107,6 +108,33 @@ pub struct ScenarioReport {
 }
 
 impl ScenarioReport {
+    /// Of a scenario that nothing is known of yet.
+    pub fn new(scenario: &Scenario) -> Self {
+        Self {
+            name: scenario.name.clone(),
+            file: scenario.path.clone(),
+            description: scenario.description.clone(),
+            ok: false,
+            seconds: 0.0,
+            started: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            variables: scenario.variables.clone(),
+            systems: BTreeMap::new(),
+            checks: Vec::new(),
+            folder: PathBuf::new(),
+            attachments: Vec::new(),
+        }
+    }
+
+    /// Of a scenario that could not be run.
+    pub fn not_run(scenario: &Scenario, why: &str) -> Self {
+        Self {
+            checks: vec![Check::failed("run", why, Duration::ZERO)],
+            ..Self::new(scenario)
+        }
+    }
+
     /// How many checks came out so.
     pub fn count(&self, outcome: Outcome) -> usize {
         let checks = self.checks.iter();
