@@ -99,6 +99,9 @@ impl Guest {
                 signals::disown(process.id());
                 let console = tail(&console_log, 15);
                 let said = tail(&logs("qemu"), 5);
+                // Which begins with the command.
+                let said = said.replace(&command_line, "");
+                let said = said.trim();
                 return Err(error.context(format!(
                     "guest {} did not boot; its console ends with:\n{console}\nand QEMU said:\n{said}",
                     config.name

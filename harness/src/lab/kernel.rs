@@ -373,7 +373,7 @@ pub(super) fn choose(dependencies: &str, wanted: &[&str]) -> BTreeSet<String> {
     chosen
 }
 
-fn module_name(file: &str) -> String {
+pub(super) fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split('.').next().unwrap_or(name).replace('-', "_")
 }

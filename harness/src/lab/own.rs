@@ -54,6 +54,11 @@ pub fn prepare(
         let image =
             fs::read(&own.image).with_context(|| format!("cannot read {}", own.image.display()))?;
         let unpacked = kernel::unpack_image(&image, tools)?;
+        check(
+            &image,
+            &unpacked,
+            folder.as_ref().map(|(_, release)| release.as_str()),
+        )?;
         let image = if has_pvh_entry(&unpacked) {
             unpacked
         } else {
@@ -77,6 +82,87 @@ pub fn prepare(
         modules: place.join("modules.cpio"),
         release: folder.map_or_else(|| own.image.display().to_string(), |(_, release)| release),
     })
+}
+
+/// What would be found out only by a guest that does not come up, or has no drivers.
+fn check(image: &[u8], unpacked: &[u8], release: Option<&str>) -> Result<()> {
+    let is_elf = image.starts_with(b"\x7fELF");
+    if !is_elf && image.get(0x202..0x206) != Some(b"HdrS") {
+        bail!(
+            "not a Linux kernel for x86-64: neither a bzImage (arch/x86/boot/bzImage) nor a vmlinux"
+        );
+    }
+    if is_elf && !has_pvh_entry(image) {
+        bail!("a vmlinux that QEMU cannot enter: build it with CONFIG_PVH, or give the bzImage");
+    }
+    if let (Some(release), Some(version)) = (release, version(unpacked).or(version(image)))
+        && version != release
+    {
+        bail!("it is Linux {version}, and the modules are those of {release}");
+    }
+    Ok(())
+}
+
+/// The release that a kernel image says it is: `uname -r`.
+fn version(image: &[u8]) -> Option<&str> {
+    let text = match image.get(0x202..0x206) {
+        // Documentation/arch/x86/boot.rst: where the version is, less 0x200.
+        Some(b"HdrS") => {
+            let at = image.get(0x20e..0x210)?;
+            image.get(usize::from(u16::from_le_bytes(at.try_into().ok()?)) + 0x200..)?
+        }
+        _ => {
+            // What the kernel says first; `%s` in its place is another string.
+            let banner = b"Linux version ";
+            let mut rest = image;
+            loop {
+                let at = memmem(rest, banner)? + banner.len();
+                rest = rest.get(at..)?;
+                if rest.first().is_some_and(u8::is_ascii_digit) {
+                    break rest;
+                }
+            }
+        }
+    };
+    let end = text.iter().position(|byte| matches!(byte, b' ' | 0))?;
+    str::from_utf8(text.get(..end)?).ok()
+}
+
+fn memmem(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    let first = *wanted.first()?;
+    let mut from = 0;
+    loop {
+        let rest = text.get(from..)?;
+        from += rest.iter().position(|byte| *byte == first)?;
+        if text.get(from..)?.starts_with(wanted) {
+            return Some(from);
+        }
+        from += 1;
+    }
+}
+
+/// Modules without which a guest cannot be reached.
+const NEEDED: [(&str, &str); 2] = [
+    ("virtio_pci", "CONFIG_VIRTIO_PCI"),
+    ("virtio_console", "CONFIG_VIRTIO_CONSOLE"),
+];
+
+/// Whether modules that guests need are chosen, or built in as far as can be told.
+fn check_modules(folder: &Path, chosen: &BTreeSet<String>) -> Result<()> {
+    // A kernel that was built by hand may lack it.
+    let Ok(builtin) = fs::read_to_string(folder.join("modules.builtin")) else {
+        return Ok(());
+    };
+    for (module, option) in NEEDED {
+        let files = builtin.lines().chain(chosen.iter().map(String::as_str));
+        if !files
+            .into_iter()
+            .any(|file| kernel::module_name(file) == module)
+        {
+            bail!("it has no {module}, neither as a module nor built in: set {option}");
+        }
+    }
+    Ok(())
 }
 
 /// An archive of all that is in `folder`.
@@ -184,6 +270,7 @@ fn pack(folder: &Path, release: &str, place: &Path, tools: &Tree) -> Result<()> 
     let mut wanted = kernel::MODULES.to_vec();
     wanted.extend(FOREIGN);
     let chosen: BTreeSet<String> = kernel::choose(&dependencies, &wanted);
+    check_modules(folder, &chosen)?;
     kernel::pack(folder, &chosen, release, place, tools)
 }
 
@@ -249,6 +336,40 @@ mod tests {
         assert_eq!(before, fingerprint(folder.path()).unwrap());
         fs::write(folder.path().join("a"), "12").unwrap();
         assert_ne!(before, fingerprint(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_boot_is_told() {
+        let why = |image: &[u8], release| check(image, image, release).unwrap_err().to_string();
+        assert!(why(b"text", None).contains("not a Linux kernel"));
+        assert!(why(b"\x7fELF text", None).contains("CONFIG_PVH"));
+        let mut image = vec![0; 0x300];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e] = 0x40;
+        image.resize(0x500, 0);
+        image[0x440..0x448].copy_from_slice(b"6.99-x (");
+        assert_eq!(version(&image), Some("6.99-x"));
+        assert!(check(&image, &image, Some("6.99-x")).is_ok());
+        let mismatch = why(&image, Some("6.98"));
+        assert!(
+            mismatch.contains("6.99-x") && mismatch.contains("6.98"),
+            "{mismatch}"
+        );
+        let elf = b"\x7fELF Linux version %s\0 Linux version 6.97-y (me)";
+        assert_eq!(version(elf), Some("6.97-y"));
+    }
+
+    #[test]
+    fn modules_that_guests_need_are_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let console = ["kernel/drivers/char/virtio_console.ko.xz".to_owned()].into();
+        assert!(check_modules(folder.path(), &console).is_ok());
+        let builtin = folder.path().join("modules.builtin");
+        fs::write(&builtin, "kernel/fs/ext4/ext4.ko\n").unwrap();
+        let error = check_modules(folder.path(), &console).unwrap_err();
+        assert!(error.to_string().contains("CONFIG_VIRTIO_PCI"), "{error}");
+        fs::write(&builtin, "kernel/drivers/virtio/virtio_pci.ko\n").unwrap();
+        assert!(check_modules(folder.path(), &console).is_ok());
     }
 
     #[test]

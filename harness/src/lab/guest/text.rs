@@ -8,12 +8,16 @@ pub fn excerpt(text: &str) -> String {
     last_lines(text, 12)
 }
 
-/// The end of a log.
+/// The end of a log; before it the reason of a kernel's panic, which stands above a long trace.
 pub fn tail(path: &Path, lines: usize) -> String {
-    last_lines(
-        &String::from_utf8_lossy(&fs::read(path).unwrap_or_default()),
-        lines,
-    )
+    let log = fs::read(path).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let end = last_lines(&log, lines);
+    let panics = |line: &&str| line.contains("Kernel panic - not syncing");
+    match log.lines().rfind(panics) {
+        Some(reason) if !end.contains(reason) => format!("{reason}\n{end}"),
+        _ => end,
+    }
 }
 
 fn last_lines(text: &str, count: usize) -> String {
@@ -35,6 +39,19 @@ fn last_lines(text: &str, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_panic_is_quoted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = "up\nKernel panic - not syncing: no init\nCall Trace:\na\nb\n";
+        fs::write(file.path(), log).unwrap();
+        let reason = "Kernel panic - not syncing: no init";
+        assert_eq!(tail(file.path(), 2), format!("{reason}\n…\na\nb"));
+        assert_eq!(
+            tail(file.path(), 4),
+            format!("…\n{reason}\nCall Trace:\na\nb")
+        );
+    }
 
     #[test]
     fn long_outputs_are_quoted_from_their_end() {
