@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
@@ -28,7 +28,15 @@ fn attach(name: &str) -> io::Result<SyncDevice> {
 
 impl Tap {
     pub(super) fn open(name: &str) -> Result<Tap> {
-        let device = attach(name).with_context(|| format!("TAP interface {name}"))?;
+        let device = attach(name).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    ": it takes root, CAP_NET_ADMIN, or an interface made for the user (ip tuntap add)"
+                }
+                _ => "",
+            };
+            anyhow!("TAP interface {name}: {error}{hint}")
+        })?;
         Ok(Tap {
             name: name.to_owned(),
             device: Some(device),

@@ -46,7 +46,7 @@ impl Run<'_> {
         let server = &self.stage.server;
         let Some(kind) = wanted.kind else {
             let inventory = server.inventory(wanted.nic).context("the NIC has ended")?;
-            return Ok((usize::try_from(inventory.pages)?, String::new()));
+            return Ok((inventory.pages, String::new()));
         };
         let having: Vec<(&str, String)> = wanted
             .having

@@ -9,7 +9,7 @@ use super::super::model::{
 use super::super::pattern::Pattern;
 use super::super::source::{Wrong, place};
 use super::super::template::Template;
-use super::step::Context;
+use super::context::Context;
 use super::{Reader, Table, Value, check_variable, scalar};
 use rocinante_device::mlx5::inspect::Kind;
 

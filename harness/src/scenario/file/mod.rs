@@ -1,5 +1,6 @@
 //! Scenario files: TOML to checked scenarios, one for each combination of the matrix. Every mistake is told with its place.
 
+mod context;
 mod expect;
 mod guest;
 mod step;
