@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::tree::Tree;
 
 /// Change it when what is made of these things changes.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// Where modules that do not come with their kernel are installed.
 const FOREIGN: &[&str] = &["updates/", "extra/", "weak-updates/"];
 
@@ -345,7 +345,7 @@ mod tests {
         assert!(why(b"\x7fELF text", None).contains("CONFIG_PVH"));
         let mut image = vec![0; 0x300];
         image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x20e] = 0x40;
+        image[0x20e..0x210].copy_from_slice(&0x240_u16.to_le_bytes());
         image.resize(0x500, 0);
         image[0x440..0x448].copy_from_slice(b"6.99-x (");
         assert_eq!(version(&image), Some("6.99-x"));

@@ -337,7 +337,7 @@ fn mistakes_about_what_the_adapters_hold_and_pass_have_places() {
     bad_step(&run("objects.\"bob.qp\" = \"< 0\""), "9:27", "never holds");
     bad_step(
         &run("objects.\"bob.pages\" = { is = 0, having = { state = \"RTS\" } }"),
-        "9:51",
+        "9:49",
         "nothing to say",
     );
     bad_step(
