@@ -127,7 +127,7 @@ pub fn run(arguments: &Arguments, mut lab: LabConfig, progress: &Progress) -> Re
         let program = std::env::current_exe().context("the program's own file")?;
         let words = words(arguments, &lab);
         let jobs = usize::from(arguments.jobs);
-        scenario::run_side_by_side(&scenarios, &program, &words, jobs, &folder, show)?
+        scenario::run_side_by_side(&scenarios, &given, &program, &words, jobs, &folder, show)?
     } else {
         let options = Options {
             lab,
@@ -187,9 +187,6 @@ fn words(arguments: &Arguments, lab: &LabConfig) -> Vec<OsString> {
     add("--mirror", lab.mirror.clone().map(OsString::from));
     add("--kernel-image", path(&arguments.kernel_image));
     add("--modules", path(&arguments.modules));
-    for (name, value) in &arguments.set {
-        add("--set", Some(format!("{name}={value}").into()));
-    }
     if arguments.reuse {
         words.push("--reuse".into());
     }

@@ -12,12 +12,15 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::model::Scenario;
 use super::report::{RunReport, ScenarioReport};
+use super::template::Variables;
 use crate::lab::{Program, interrupted};
 
 /// Runs the files of `scenarios`, at most `jobs` at a time, by `program` with these arguments before the file and
-/// `--logs folder --json …`. `each` is told of each scenario that is over.
+/// `--logs folder --json …`, and with the values of `given` for variables that the file has. `each` is told of each scenario that
+/// is over.
 pub fn run_side_by_side(
     scenarios: &[Scenario],
+    given: &Variables,
     program: &Path,
     arguments: &[OsString],
     jobs: usize,
@@ -44,7 +47,11 @@ pub fn run_side_by_side(
                     };
                     let reports = match interrupted() {
                         Some(signal) => Err(anyhow!("interrupted by {signal}")),
-                        None => one(file, program, arguments, folder),
+                        None => {
+                            let mut arguments = arguments.to_vec();
+                            arguments.extend(settings(scenarios, file, given));
+                            one(file, program, &arguments, folder)
+                        }
                     };
                     let reports = reports.unwrap_or_else(|error| {
                         let of_file = scenarios.iter().filter(|one| one.path == **file);
@@ -68,6 +75,17 @@ pub fn run_side_by_side(
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     let reports = found.into_values().flatten().collect();
     Ok(RunReport::new(reports, started.elapsed()))
+}
+
+/// The given values of variables that a file has: of another's it would know nothing.
+fn settings(scenarios: &[Scenario], file: &Path, given: &Variables) -> Vec<OsString> {
+    let scenario = scenarios.iter().find(|one| one.path == file);
+    let has = |name: &String| scenario.is_some_and(|one| one.variables.contains_key(name));
+    given
+        .iter()
+        .filter(|(name, _)| has(name))
+        .flat_map(|(name, value)| ["--set".into(), format!("{name}={value}").into()])
+        .collect()
 }
 
 /// Runs one file. What its process has found is in the file that it writes.
@@ -104,7 +122,6 @@ fn one(
 #[cfg(test)]
 mod tests {
     use super::super::file;
-    use super::super::template::Variables;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -127,9 +144,18 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let scenarios = ["a.toml", "b.toml", "c.toml"].map(scenario);
         let mut told = Vec::new();
-        let report = run_side_by_side(&scenarios, &program, &[], 2, folder.path(), |report| {
-            told.push(report.name.clone());
-        })
+        let none = Variables::new();
+        let report = run_side_by_side(
+            &scenarios,
+            &none,
+            &program,
+            &[],
+            2,
+            folder.path(),
+            |report| {
+                told.push(report.name.clone());
+            },
+        )
         .unwrap();
         let names: Vec<_> = report
             .scenarios
@@ -142,6 +168,21 @@ mod tests {
         let why = &report.scenarios[1].checks[0].message;
         assert!(why.contains("exit status: 3"), "{why}");
         let twice = [scenario("a.toml"), scenario("a.toml")];
-        assert!(run_side_by_side(&twice, &program, &[], 2, folder.path(), |_| {}).is_err());
+        assert!(run_side_by_side(&twice, &none, &program, &[], 2, folder.path(), |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_file_is_told_what_is_of_its_variables() {
+        let source = "[variables]\nx = 1\n[guest.a]\n[[step]]\nguest = \"a\"\nrun = \"echo {x}\"\n";
+        let with = file::read(Path::new("x.toml"), source, &Variables::new()).unwrap();
+        let scenarios = [scenario("a.toml"), with[0].clone()];
+        let given = ["x", "y"]
+            .map(|name| (name.to_owned(), "2".to_owned()))
+            .into();
+        assert_eq!(
+            settings(&scenarios, Path::new("x.toml"), &given),
+            ["--set", "x=2"]
+        );
+        assert!(settings(&scenarios, Path::new("a.toml"), &given).is_empty());
     }
 }
