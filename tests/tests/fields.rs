@@ -218,7 +218,7 @@ fn frame_with(header: Header) -> Vec<u8> {
         Header::Grh => ipv6(0x8915, 0x1b, &ib(4, 5, 0)),
         Header::Tcp => ipv4(6, &tcp),
         Header::Icmp => ipv4(1, &echo),
-        Header::Icmpv6 => ipv6(0x86dd, 58, &echo),
+        Header::Icmpv6 => ipv6(0x86dd, 58, &unhex("8000000000010002616263")),
         Header::Bth => roce(0x04, 5, 0),
         Header::XrcEth => roce(0xa4, 5, 4),
         Header::Deth | Header::Mad => roce(0x64, 1, 8),
