@@ -7,7 +7,7 @@ pub mod qos;
 
 use counters::{Mpcnt, Ppcnt};
 use management::{
-    Dtor, HostEndianness, Mcam, Mcia, Mcqi, Mcqs, Mlcr, Mnvda, Mtcap, Mtmp, NodeDesc,
+    Dtor, HostEndianness, Mcam, Mcia, Mcqi, Mcqs, Mfrl, Mlcr, Mnvda, Mtcap, Mtmp, NodeDesc,
 };
 use port::{Paos, Pbmc, Pcam, Pcap, Pcmr, Pddr, Pfcc, Pmlp, Pmtu, Pplm, Pptb, Ptys};
 use qos::{DcbxParam, Qcam, Qetcr, Qpdp, Qpdpm, Qpts, Qtct, Sbcam, Sbcm, Sbpr};
@@ -82,6 +82,7 @@ registers! {
     0x900a Mtmp "MTMP";
     0x9014 Mcia "MCIA";
     0x9024 Mnvda "MNVDA";
+    0x9028 Mfrl "MFRL";
     0x902b Mlcr "MLCR";
     0x9051 Mpcnt "MPCNT";
     0x9060 Mcqs "MCQS";

@@ -49,6 +49,7 @@ checks! {
         BANDWIDTH = 18, BadParam, "bw_allocation above 100 percent";
         BUFFER = 19, BadParam, "no such buffer or pool";
         BUFFER_SIZE = 20, BadParam, "buffers larger than what there is, or a threshold than its buffer";
+        RESET = 23, BadParam, "no such level of a reset";
         ITEM = 22, BadParam, "no such item of the non-volatile configuration";
         DCBX = 21, BadParam, "version_admin is neither the host nor the adapter";
     }
@@ -150,6 +151,10 @@ fn read(core: &Core, register: Register, data: &mut [u8]) -> Result<(), CmdError
         Register::Qcam => capabilities::read_qcam(data),
         Register::Mcqs => firmware::read_state(data),
         Register::Mcqi => firmware::read_information(data),
+        Register::Mfrl => {
+            firmware::read_resets(data);
+            Ok(())
+        }
         Register::NodeDesc => {
             let mut text = [0; 64];
             for (to, from) in text.iter_mut().zip(core.config.name.bytes().take(63)) {
@@ -217,6 +222,7 @@ fn write(core: &mut Core, register: Register, data: &mut [u8]) -> Result<(), Cmd
             }
             Ok(())
         }
+        Register::Mfrl => firmware::ask_for_reset(data),
         Register::Mtmp => module::write_mtmp(&mut core.port, data),
         Register::NodeDesc => {
             core.port.node_description = Some(NodeDesc::new(data).node_description());

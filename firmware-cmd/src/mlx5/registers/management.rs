@@ -8,6 +8,12 @@ layout! {
         0x00 node_description: [u8; 0x40];
     }
 
+    /// Reset of the firmware: what a PCI reset that follows is to reset. Read, the levels that there are.
+    pub context Mfrl[0x08] {
+        0x04[15:8] reset_type;
+        0x04[7:0] reset_level; // a bit each
+    }
+
     /// Byte order of the host.
     pub context HostEndianness[0x10] {
         0x00[31:24] host_endianness; // 0 little, 0x80 big

@@ -1,11 +1,14 @@
 //! MCQS and MCQI: the components of the firmware and their versions. There is one component, the
 //! boot image; it cannot be updated, so no other version of it is ever pending.
+//!
+//! MFRL: resets of the firmware, as FreeBSD's `mlx5tool -z` asks for them: the driver detaches, has
+//! the bridge above take the link down, and attaches anew. That is what resets; here is nothing to do.
 
 use rocinante_firmware_cmd::mlx5::registers::management::{
-    Mcqi, McqiCap, McqiVersion, Mcqs, Mnvda,
+    Mcqi, McqiCap, McqiVersion, Mcqs, Mfrl, Mnvda,
 };
 
-use super::{COMPONENT, CmdError, INFORMATION, ITEM, WINDOW};
+use super::{COMPONENT, CmdError, INFORMATION, ITEM, RESET, WINDOW};
 use crate::mlx5::bar::FW_VERSION;
 
 /// `component_index` of the boot image.
@@ -19,6 +22,25 @@ const IDLE: u8 = 0;
 mod info {
     pub const CAPABILITIES: u8 = 0;
     pub const VERSION: u8 = 1;
+}
+
+/// Levels of MFRL: with the PCI link, and with the host's power.
+const RESET_LEVELS: u8 = 1 << 3 | 1 << 6;
+
+/// Reads MFRL.
+pub(super) fn read_resets(data: &mut [u8]) {
+    data.fill(0);
+    Mfrl::new(data).set_reset_level(RESET_LEVELS);
+}
+
+/// Writes MFRL.
+pub(super) fn ask_for_reset(data: &mut [u8]) -> Result<(), CmdError> {
+    let level = Mfrl::new(data).reset_level();
+    if level.is_power_of_two() && level & RESET_LEVELS != 0 {
+        Ok(())
+    } else {
+        Err(RESET)
+    }
 }
 
 /// Reads MCQS.

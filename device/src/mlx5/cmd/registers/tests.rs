@@ -539,7 +539,7 @@ fn capability_masks_announce_what_is_there() {
 #[test]
 fn what_is_not_there_is_refused() {
     let mut nic = nic();
-    for id in [0, 0x4022, 0x5000, 0x500f, 0x9028, 0x902d, 0x9050, 0xffff] {
+    for id in [0, 0x4022, 0x5000, 0x500f, 0x902d, 0x9050, 0xffff] {
         assert_eq!(
             access(&mut nic, READ, id, &[0; 64]),
             Err(UNKNOWN),
@@ -582,4 +582,18 @@ fn port_counters_appear_where_freebsd_reads_them_by_position() {
     assert_eq!(at(&read(0x10, 0), 0x50), 1);
     assert_eq!(at(&read(0x10, 1), 0x50), 0);
     assert_eq!(read(0x3f, 0)[8..], [0; 0xf8]);
+}
+
+#[test]
+fn a_reset_of_the_firmware_can_be_asked_for_at_the_levels_that_there_are() {
+    let mut nic = nic();
+    let levels = access(&mut nic, READ, 0x9028, &[0; 8]).unwrap();
+    assert_eq!(levels, [0, 0, 0, 0, 0, 0, 0, 0x48]);
+    for level in [0x08, 0x40] {
+        access(&mut nic, WRITE, 0x9028, &[0, 0, 0, 0, 0, 0, 0, level]).unwrap();
+    }
+    for level in [0, 1, 0x48] {
+        let asked = access(&mut nic, WRITE, 0x9028, &[0, 0, 0, 0, 0, 0, 0, level]);
+        assert_eq!(asked.unwrap_err(), RESET);
+    }
 }
