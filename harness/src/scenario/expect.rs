@@ -220,7 +220,11 @@ impl Run<'_> {
 
     /// What a guest's kernel has said since it had said `before`.
     fn messages_since(&self, guest: usize, before: &str) -> Result<String> {
-        let messages = self.stage.guest(guest)?.messages()?;
+        let machine = self.stage.guest(guest)?;
+        let messages = machine.messages()?;
+        if let Machine::FreeBsd(_) = machine {
+            return Ok(freebsd::said_since(before, &messages));
+        }
         Ok(match messages.strip_prefix(before) {
             Some(new) => new.to_owned(),
             // It has started anew.
@@ -242,7 +246,10 @@ impl Run<'_> {
                 format!("cat /sys/class/net/{interface}/carrier 2>/dev/null || echo 0")
             }
             Machine::FreeBsd(_) => {
-                format!("ifconfig {interface} | grep -q 'status: active' && echo 1 || echo 0")
+                // By the shell alone: rescue systems have no grep.
+                format!(
+                    "case $(ifconfig {interface}) in *'status: active'*) echo 1 ;; *) echo 0 ;; esac"
+                )
             }
         };
         Ok(machine.check(&command, SHORT)?.trim() == "1")

@@ -18,4 +18,4 @@ pub use guest::{Background, FreeBsd, FreeBsdConfig, Started};
 pub use image::{Image, Kind, NoImage};
 pub use machine::{End, Machine};
 pub use parse::Version;
-pub(crate) use parse::{complaints, gids};
+pub(crate) use parse::{complaints, gids, said_since};

@@ -1,5 +1,6 @@
 //! Reads what FreeBSD's tools and kernel print, where it differs from Linux.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
@@ -80,6 +81,29 @@ pub fn pci_device(location: &str) -> Option<&str> {
         .find_map(|word| word.strip_prefix("dbsf="))
 }
 
+/// What a kernel has said since it had said `before`. While either is read, the console shows what the kernel says at that moment
+/// between the lines of its log; so lines are counted. A log that has become shorter is another one.
+pub fn said_since(before: &str, messages: &str) -> String {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for line in before.lines() {
+        *known.entry(line).or_default() += 1;
+    }
+    if messages.lines().count() < before.lines().count() {
+        known.clear();
+    }
+    let mut new = String::new();
+    for line in messages.lines() {
+        match known.get_mut(line) {
+            Some(left @ 1..) => *left -= 1,
+            _ => {
+                new.push_str(line);
+                new.push('\n');
+            }
+        }
+    }
+    new
+}
+
 /// The drivers' lines speak of these …
 const SOURCES: &[&str] = &[
     "mlx5",
@@ -137,6 +161,16 @@ pub fn complaints(messages: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_kernel_says_while_its_log_is_read_is_not_taken_for_a_new_log() {
+        let before = "mlx5: a\nmce0: UP\nmlx5: b\n";
+        let log = "mlx5: c\nmlx5: a\nmce0: UP\nmlx5: b\nmce0: UP\nmlx5: c\n";
+        assert_eq!(said_since(before, log), "mlx5: c\nmce0: UP\nmlx5: c\n");
+        assert_eq!(said_since("", before), before);
+        assert_eq!(said_since(before, before), "");
+        assert_eq!(said_since(before, "mlx5: a\n"), "mlx5: a\n");
+    }
 
     #[test]
     fn pings_of_both_systems_are_read() {
