@@ -127,8 +127,10 @@ pub(super) fn shape(table: &Table<'_>, name: Value<'_>, source: &str) -> Result<
         ecn: table.number("ecn", 1, 64 << 20)?,
         pause: pause(table)?,
     };
-    if shape.latency > Duration::from_secs(10) {
-        return Err(Mistake::new(&table.span, "'latency' is longer than 10 s"));
+    if let Some(value) = table.get("latency")
+        && shape.latency > Duration::from_secs(10)
+    {
+        return Err(value.wrong("'latency' is longer than 10 s"));
     }
     if shape.rate.is_none() && shape.latency.is_zero() {
         return Err(name.wrong("a shape has a 'rate', a 'latency' or both"));

@@ -261,6 +261,111 @@ fn actions_that_do_nothing_or_cannot_be() {
     none(wrong);
 }
 
+#[test]
+fn links_and_shapes_that_make_no_sense() {
+    let mut wrong = Vec::new();
+    for (kind, keys, line, words) in [
+        ("link", "fault = \"broken\"", 3, "no link fault 'broken'"),
+        ("link", "port = \"a\"", 1, "'fault' is missing"),
+        (
+            "link",
+            "fault = \"down\"\ndirection = \"tx\"",
+            4,
+            "unknown key 'direction'",
+        ),
+        (
+            "link",
+            "fault = \"down\"\ncount = 3",
+            4,
+            "unknown key 'count'",
+        ),
+        (
+            "link",
+            "fault = \"down\"\nfrom = \"2s\"\nuntil = \"1s\"",
+            5,
+            "the time window is empty",
+        ),
+        (
+            "link",
+            "fault = \"flap\"\ndown = \"1s\"\nup = \"0s\"",
+            5,
+            "shorter than a microsecond",
+        ),
+        (
+            "link",
+            "fault = \"flap\"\ndown = \"1s\"\nup = \"1s\"\ncount = 0",
+            6,
+            "1 or more",
+        ),
+        (
+            "link",
+            "fault = \"flap\"\ndown = \"1\"\nup = \"1s\"",
+            4,
+            "a time with its unit",
+        ),
+        ("link", "fault = \"speed\"\nspeed = 0", 4, "from 1 to"),
+        ("link", "fault = \"speed\"\nspeed = \"fast\"", 4, "a number"),
+        (
+            "link",
+            "fault = \"bit-errors\"\nrate = 0.0",
+            4,
+            "greater than 0",
+        ),
+        (
+            "link",
+            "fault = \"bit-errors\"\nrate = \"1e-6\"",
+            4,
+            "a number",
+        ),
+        (
+            "link",
+            "fault = \"bit-errors\"\nrate = 1e-6\nseen-by = \"nobody\"",
+            5,
+            "\"fcs\" or \"icrc\"",
+        ),
+        (
+            "link",
+            "fault = \"blackhole\"\ndirection = \"up\"",
+            4,
+            "'direction' is",
+        ),
+        ("link", "fault = \"blackhole\"\nport = []", 4, "nowhere"),
+        ("shape", "port = \"a\"", 2, "a 'rate', a 'latency' or both"),
+        ("shape", "rate = \"10\"", 3, "a number with its unit"),
+        ("shape", "rate = \"10 MB/s\"", 3, "a number with its unit"),
+        ("shape", "rate = \"0Gbit/s\"", 3, "from 1 kbit/s"),
+        (
+            "shape",
+            "rate = \"1Gbit/s\"\nlatency = \"11s\"",
+            4,
+            "longer than 10 s",
+        ),
+        ("shape", "rate = \"1Gbit/s\"\nqueue = 0", 4, "from 64 to"),
+        (
+            "shape",
+            "latency = \"1ms\"\necn = 1000",
+            4,
+            "'ecn' needs a 'rate'",
+        ),
+        (
+            "shape",
+            "rate = \"1Gbit/s\"\nqueue = 1000\necn = 1000",
+            5,
+            "never reached",
+        ),
+        (
+            "shape",
+            "rate = \"1Gbit/s\"\nloss = 0.1",
+            4,
+            "unknown key 'loss'",
+        ),
+    ] {
+        let source = format!("[[{kind}]]\nname = \"x\"\n{keys}\n");
+        wrong.extend(refusal(&source, line, words));
+    }
+    none(wrong);
+}
+
 /// What may stand in a file, where it makes sense or not.
 const PIECES: &[&str] = &[
     "",
