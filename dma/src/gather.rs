@@ -43,6 +43,17 @@ impl Gather {
         }
     }
 
+    /// `len` bytes at `iova`, which is what most payloads are.
+    #[inline]
+    pub fn one(map: Arc<MemoryMap>, iova: u64, len: u32) -> Self {
+        let mut segs = ArrayVec::new_const();
+        if len > 0 {
+            // The first one always finds room.
+            let _ = segs.try_push((iova, len));
+        }
+        Self { map, segs }
+    }
+
     /// Appends `len` bytes at `iova`. A segment that continues the last one is merged with it. `false`, and
     /// nothing changed, if there is no room.
     pub fn push(&mut self, iova: u64, len: u32) -> bool {

@@ -1,7 +1,7 @@
 //! Congestion notification packets of RoCE v2 (IBTA annex A17.9.3): how the receiver of a packet that a switch has
 //! marked tells its sender.
 
-use crate::frame::{Body, Frame, Payload};
+use crate::frame::{Frame, Payload};
 use crate::opcode::Opcode;
 use crate::packet::Packet;
 use crate::psn::Psn;
@@ -43,6 +43,6 @@ pub(crate) fn answer_to<P: Payload>(
     fill(&mut packet);
     let mut frame = Frame::empty();
     let layout = HeaderTemplate::new(address).write(&packet, frame.head_mut());
-    frame.set_roce(layout, Body::Empty);
+    frame.set_roce(layout);
     frame
 }

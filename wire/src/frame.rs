@@ -131,7 +131,7 @@ impl<P: Payload> Frame<P> {
         frame
     }
 
-    /// Nothing yet, to be made in place: head first, then [`set_roce`](Self::set_roce).
+    /// Nothing yet, to be made in place: head and body first, then [`set_roce`](Self::set_roce).
     #[must_use]
     pub const fn empty() -> Frame<P> {
         Frame {
@@ -142,16 +142,37 @@ impl<P: Payload> Frame<P> {
         }
     }
 
+    /// Takes everything out of a frame, which is [empty](Self::empty) then.
+    #[inline]
+    #[must_use]
+    pub fn take(&mut self) -> Frame<P> {
+        let taken = Frame {
+            head: self.head.clone(),
+            body: std::mem::replace(&mut self.body, Body::Empty),
+            skip: self.skip,
+            roce: self.roce,
+        };
+        self.head.set_len(0);
+        self.skip = 0;
+        self.roce = None;
+        taken
+    }
+
     /// The head of a frame that is being made.
     pub fn head_mut(&mut self) -> &mut HeadBuf {
         &mut self.head
     }
 
-    /// Completes a frame as [`roce`](Self::roce) does; its head is written.
+    /// Gives a frame that is being made its body.
     #[inline]
-    pub fn set_roce(&mut self, layout: Layout, body: Body<P>) {
+    pub fn set_body(&mut self, body: Body<P>) {
         self.body = body;
         self.skip = 0;
+    }
+
+    /// Completes a frame as [`roce`](Self::roce) does; its head and body are written.
+    #[inline]
+    pub fn set_roce(&mut self, layout: Layout) {
         self.roce = Some(layout);
         debug_assert!(
             self.pad().is_some(),
@@ -232,11 +253,25 @@ impl<P: Payload> Frame<P> {
     ///
     /// # Errors
     /// See [`RoceError`].
-    #[inline]
     pub fn parse_roce(&self) -> Result<RoceFrame, RoceError> {
+        let mut parsed = RoceFrame::empty();
+        self.parse_roce_to(&mut parsed)?;
+        Ok(parsed)
+    }
+
+    /// [`parse_roce`](Self::parse_roce) in place: what is parsed is large, and moving it costs more than parsing.
+    /// After an error the contents are of no use.
+    ///
+    /// # Errors
+    /// See [`RoceError`].
+    #[inline]
+    pub fn parse_roce_to(&self, parsed: &mut RoceFrame) -> Result<(), RoceError> {
         match &self.roce {
-            Some(layout) => roce::parse_headers(self.head(), layout),
-            None => roce::parse_frame(self.head(), self.len_on_wire()),
+            Some(layout) => roce::parse_headers(self.head(), layout, parsed),
+            None => {
+                let layout = roce::check_frame(self.head(), self.len_on_wire())?;
+                roce::parse_headers(self.head(), &layout, parsed)
+            }
         }
     }
 

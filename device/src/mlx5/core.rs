@@ -19,6 +19,7 @@ use super::eth::Eth;
 use super::hca::Hca;
 use super::mkey::Mkeys;
 use super::notes::Notes;
+use super::outbox::Outbox;
 use super::port::Port;
 use super::qp::congestion::Congestion;
 use super::roce::Roce;
@@ -115,7 +116,7 @@ pub struct ObjectNumbers {
 #[derive(Default)]
 pub struct Output {
     /// To the wire.
-    pub wire: VecDeque<NicFrame>,
+    pub wire: Outbox,
     /// To this NIC itself: destination is its own address.
     pub loopback: VecDeque<NicFrame>,
     /// There is a pause, or something that has waited for its end.
@@ -125,12 +126,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// A frame to be made in place: frames are large, and moving one costs as much as writing its
-    /// headers. To be [sent](Core::send_begun) or [dropped](Self::drop_begun).
+    /// A frame to be made in place. To be [sent](Core::send_begun) or [dropped](Self::drop_begun).
+    #[inline]
     pub fn begin(&mut self) -> &mut NicFrame {
-        let index = self.wire.len();
-        self.wire.push_back(NicFrame::empty());
-        &mut self.wire[index]
+        self.wire.begin()
     }
 
     /// Takes back the frame that was begun last.

@@ -21,6 +21,7 @@ pub mod leak;
 pub mod mkey;
 pub mod nic;
 pub mod notes;
+pub mod outbox;
 pub mod pages;
 mod pause;
 pub mod payload;

@@ -498,8 +498,9 @@ impl Nic {
         if !self.core.bus_master || !self.core.port.link_up() {
             return;
         }
+        let mut roce = RoceFrame::empty();
         if self.core.vport.roce_en
-            && let Ok(roce) = frame.parse_roce()
+            && frame.parse_roce_to(&mut roce).is_ok()
             && self.core.is_for_roce(&roce)
         {
             if !frame.icrc_is_good(&roce.layout) {
@@ -517,7 +518,8 @@ impl Nic {
 
     /// A frame of this NIC for itself.
     fn roce(&mut self, frame: &NicFrame) {
-        if let Ok(roce) = frame.parse_roce() {
+        let mut roce = RoceFrame::empty();
+        if frame.parse_roce_to(&mut roce).is_ok() {
             let mac = roce.address.dst_mac;
             let counters = &mut self.core.vport_counters;
             counters.received_ib(mac).count(frame.len_on_wire());

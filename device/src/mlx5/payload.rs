@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rocinante_dma::{DmaError, Gather, MemoryMap};
 use rocinante_wire::buf::BufPool;
-use rocinante_wire::frame::{Body, HeadBuf, Piece};
+use rocinante_wire::frame::{Body, Piece};
 
 use super::core::{GuestPayload, NicFrame};
 use super::mkey::{Accessor, MkeyFault, Mkeys, Rights};
@@ -48,30 +48,34 @@ pub struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// Puts the bytes `range` of a message into a frame: few of them behind the headers in `head`,
+    /// Puts the bytes `range` of a message into a frame: few of them behind the headers in its head,
     /// others as a reference to guest memory.
     #[inline]
     pub fn gather_message(
         self,
         data: &SendData,
         range: Range<u64>,
-        head: &mut HeadBuf,
+        frame: &mut NicFrame,
         buffers: &BufPool,
-    ) -> Result<Body<GuestPayload>, GatherFault> {
+    ) -> Result<(), GatherFault> {
         let len = (range.end - range.start) as usize;
         if !data.inline.is_empty() {
             let bytes = data.inline.get(range.start as usize..range.end as usize);
             let bytes = bytes.ok_or(MkeyFault::Bounds)?;
-            return Ok(if head.extend(bytes) {
-                Body::Empty
-            } else {
-                Body::Bytes(buffers.copy_of(bytes))
-            });
+            if !frame.head_mut().extend(bytes) {
+                frame.set_body(Body::Bytes(buffers.copy_of(bytes)));
+            }
+            return Ok(());
         }
-        if let Some(body) = self.gather_whole(&data.segs, &range)? {
-            return Ok(body);
+        if let [seg] = *data.segs
+            && range.end <= u64::from(seg.len)
+        {
+            let va = seg.addr.wrapping_add(range.start);
+            if self.gather_whole(seg.lkey, va, len, Rights::LOCAL_READ, frame)? {
+                return Ok(());
+            }
         }
-        self.gather(len, head, buffers, |each| {
+        self.gather(len, frame, buffers, |each| {
             for_range(&data.segs, range.clone(), |seg, skip, n| {
                 let va = seg.addr.wrapping_add(skip);
                 self.mkeys
@@ -80,31 +84,30 @@ impl Memory<'_> {
         })
     }
 
-    /// [`gather_message`](Self::gather_message) where a payload worth a reference is in one piece.
+    /// A payload that is worth a reference and in one piece; false for others.
     #[inline]
     fn gather_whole(
         self,
-        segs: &[DataSeg],
-        range: &Range<u64>,
-    ) -> Result<Option<Body<GuestPayload>>, GatherFault> {
-        let len = range.end - range.start;
-        let [seg] = *segs else { return Ok(None) };
-        if len <= INLINE_PAYLOAD as u64 || range.end > u64::from(seg.len) {
-            return Ok(None);
+        key: u32,
+        va: u64,
+        len: usize,
+        need: Rights,
+        frame: &mut NicFrame,
+    ) -> Result<bool, GatherFault> {
+        if len <= INLINE_PAYLOAD {
+            return Ok(false);
         }
-        let va = seg.addr.wrapping_add(range.start);
-        let need = Rights::LOCAL_READ;
-        let Some(iova) = self
+        let whole = self
             .mkeys
-            .resolve_whole(self.who, seg.lkey, va, len, need)?
-        else {
-            return Ok(None);
+            .resolve_whole(self.who, key, va, len as u64, need)?;
+        let Some(iova) = whole else {
+            return Ok(false);
         };
-        self.map.check(iova, len as usize, false)?;
-        let mut gather = Gather::new(Arc::clone(self.map));
-        // The first of several segments always finds room.
-        let _ = gather.push(iova, len as u32);
-        Ok(Some(Body::Ref(GuestPayload(gather))))
+        self.map.check(iova, len, false)?;
+        // A packet's payload is far below 4 GiB.
+        let gather = Gather::one(Arc::clone(self.map), iova, len as u32);
+        frame.set_body(Body::Ref(GuestPayload(gather)));
+        Ok(true)
     }
 
     /// Puts `len` bytes at `va` of a remote key into a frame, for a READ response.
@@ -114,18 +117,22 @@ impl Memory<'_> {
         rkey: u32,
         va: u64,
         len: u32,
-        head: &mut HeadBuf,
+        frame: &mut NicFrame,
         buffers: &BufPool,
-    ) -> Result<Body<GuestPayload>, GatherFault> {
-        self.gather(len as usize, head, buffers, |each| {
-            self.mkeys.resolve_remote(
-                self.who,
-                rkey,
-                va,
-                u64::from(len),
-                Rights::REMOTE_READ,
-                each,
-            )
+    ) -> Result<(), GatherFault> {
+        let need = Rights::REMOTE_READ;
+        // The reserved lkey is no rkey.
+        let who = Accessor {
+            reserved_lkey: false,
+            ..self.who
+        };
+        let remote = Memory { who, ..self };
+        if remote.gather_whole(rkey, va, len as usize, need, frame)? {
+            return Ok(());
+        }
+        self.gather(len as usize, frame, buffers, |each| {
+            self.mkeys
+                .resolve(who, rkey, va, u64::from(len), need, each)
         })
     }
 
@@ -134,15 +141,14 @@ impl Memory<'_> {
     fn gather(
         self,
         len: usize,
-        head: &mut HeadBuf,
+        frame: &mut NicFrame,
         buffers: &BufPool,
         pieces: impl Fn(&mut Each<'_>) -> Result<(), MkeyFault>,
-    ) -> Result<Body<GuestPayload>, GatherFault> {
+    ) -> Result<(), GatherFault> {
         if len <= INLINE_PAYLOAD
-            && let Some(place) = head.grow(len)
+            && let Some(place) = frame.head_mut().grow(len)
         {
-            self.read_pieces(place, pieces)?;
-            return Ok(Body::Empty);
+            return self.read_pieces(place, pieces);
         }
         let mut gather = Gather::new(Arc::clone(self.map));
         let mut fits = true;
@@ -156,11 +162,13 @@ impl Memory<'_> {
         })?;
         readable?;
         if fits {
-            return Ok(Body::Ref(GuestPayload(gather)));
+            frame.set_body(Body::Ref(GuestPayload(gather)));
+            return Ok(());
         }
         let mut buf = buffers.get(len);
         self.read_pieces(&mut buf, pieces)?;
-        Ok(Body::Bytes(buf))
+        frame.set_body(Body::Bytes(buf));
+        Ok(())
     }
 
     fn read_pieces(
@@ -186,19 +194,19 @@ impl Memory<'_> {
         self,
         data: &SendData,
         range: Range<u64>,
-        head: &mut HeadBuf,
+        frame: &mut NicFrame,
         buffers: &BufPool,
-    ) -> Result<Body<GuestPayload>, GatherFault> {
+    ) -> Result<(), GatherFault> {
         let len = (range.end - range.start) as usize;
         if len <= INLINE_PAYLOAD
-            && let Some(place) = head.grow(len)
+            && let Some(place) = frame.head_mut().grow(len)
         {
-            self.read_range(data, range, place)?;
-            return Ok(Body::Empty);
+            return self.read_range(data, range, place);
         }
         let mut buf = buffers.get(len);
         self.read_range(data, range, &mut buf)?;
-        Ok(Body::Bytes(buf))
+        frame.set_body(Body::Bytes(buf));
+        Ok(())
     }
 
     /// Copies the bytes `range` of a message into `out`, which is as long.

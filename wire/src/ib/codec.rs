@@ -141,16 +141,16 @@ where
     Ok(value)
 }
 
-/// Parses BTH and extension headers.
+/// Parses BTH and extension headers to `packet`, which after an error is of no use.
 ///
 /// `bytes` begins at the BTH and holds at least the headers; `ib_len` is the length of the whole
 /// packet from BTH to the last pad byte (no ICRC), of which `bytes` may be only the beginning.
-/// Returns the packet, with its payload length, and the length of the headers.
+/// Returns the length of the headers.
 ///
 /// # Errors
 /// See [`ParseError`]; no input panics.
 #[inline]
-pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError> {
+pub fn parse(bytes: &[u8], ib_len: usize, packet: &mut Packet) -> Result<usize, ParseError> {
     let mut rest = bytes.get(..ib_len).unwrap_or(bytes);
     let bth: Bth = take(&mut rest)?;
     if bth.version() != 0 {
@@ -162,7 +162,7 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
     let after = ib_len
         .checked_sub(header_len)
         .ok_or(ParseError::Truncated)?;
-    let mut packet = Packet {
+    *packet = Packet {
         solicited: bth.flags & Bth::SOLICITED != 0,
         mig_req: bth.flags & Bth::MIG_REQ != 0,
         pkey: bth.pkey.get(),
@@ -172,7 +172,7 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
         ..Packet::new(opcode)
     };
     if chain.headers != 0 {
-        parse_extensions(chain, &mut rest, &mut packet)?;
+        parse_extensions(chain, &mut rest, packet)?;
     }
     // IBTA 9.2.4: PadCnt aligns the payload to four bytes, and headers are multiples of four.
     let payload_len = after
@@ -182,7 +182,7 @@ pub fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError>
         return Err(ParseError::Pad);
     }
     packet.payload_len = u32::try_from(payload_len).map_err(|_| ParseError::Pad)?;
-    Ok((packet, header_len))
+    Ok(header_len)
 }
 
 fn parse_extensions(chain: Chain, rest: &mut &[u8], packet: &mut Packet) -> Result<(), ParseError> {
@@ -350,6 +350,19 @@ fn write_extensions(chain: Chain, packet: &Packet, cursor: &mut Cursor<'_>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn parse(bytes: &[u8], ib_len: usize) -> Result<(Packet, usize), ParseError> {
+        // What was there before must not matter.
+        let mut packet = Packet {
+            solicited: true,
+            imm: Some(7),
+            deth: Some(Deth { qkey: 1, src_qp: 2 }),
+            payload_len: 9,
+            ..Packet::new(Opcode::Cnp)
+        };
+        let len = super::parse(bytes, ib_len, &mut packet)?;
+        Ok((packet, len))
+    }
 
     fn any_packet() -> impl Strategy<Value = Packet> {
         let opcodes: Vec<Opcode> = (0..=255u8).filter_map(Opcode::from_byte).collect();

@@ -10,7 +10,7 @@ mod template;
 
 pub use crate::icrc::Encap;
 pub use address::{Address, L3, Tci};
-pub use parse::{RoceError, RoceFrame, classify, parse_frame, parse_headers};
+pub use parse::{RoceError, RoceFrame, check_frame, classify, parse_frame, parse_headers};
 pub use template::HeaderTemplate;
 
 /// EtherType of RoCE v1.

@@ -14,6 +14,7 @@ use super::{Address, ETHERTYPE_V1, L3, Layout, Tci, UDP_PORT, fold, ipv4_sum};
 use crate::MacAddr;
 use crate::ib::{self, Gid, Grh, ICRC_LEN, ParseError};
 use crate::icrc::Encap;
+use crate::opcode::Opcode;
 use crate::packet::Packet;
 
 /// `l3_offset` of a frame with a tag.
@@ -53,6 +54,34 @@ pub struct RoceFrame {
 }
 
 impl RoceFrame {
+    /// Room for headers that are to be parsed.
+    #[inline]
+    #[must_use]
+    pub const fn empty() -> RoceFrame {
+        RoceFrame {
+            address: Address {
+                src_mac: MacAddr(0, 0, 0, 0, 0, 0),
+                dst_mac: MacAddr(0, 0, 0, 0, 0, 0),
+                vlan: None,
+                l3: L3::V2Ipv4 {
+                    src: Ipv4Addr::UNSPECIFIED,
+                    dst: Ipv4Addr::UNSPECIFIED,
+                    tos: 0,
+                    ttl: 0,
+                },
+                udp_sport: 0,
+            },
+            layout: Layout {
+                encap: Encap::V2Ipv4,
+                l3_offset: 0,
+                ib_offset: 0,
+                end: 0,
+            },
+            packet: Packet::new(Opcode::Cnp),
+            payload: 0..0,
+        }
+    }
+
     /// The 40 bytes that a UD receive places in front of the payload: GRH, or IPv6 header, or 20
     /// zero bytes and the IPv4 header. `head` is what the frame was parsed from.
     #[must_use]
@@ -152,11 +181,11 @@ pub fn classify(head: &[u8], wire_len: usize) -> Result<Layout, RoceError> {
     })
 }
 
-fn address(head: &[u8], layout: &Layout) -> Result<Address, RoceError> {
+fn parse_address(head: &[u8], layout: &Layout, address: &mut Address) -> Result<(), RoceError> {
     let (dst_mac, rest) = head.split_first_chunk::<6>().ok_or(RoceError::Length)?;
     let (src_mac, rest) = rest.split_first_chunk::<6>().ok_or(RoceError::Length)?;
     // Without a tag the EtherType is where the tag's protocol identifier would be.
-    let vlan = match rest.first_chunk() {
+    address.vlan = match rest.first_chunk() {
         Some(&[_, _, high, low]) if layout.l3_offset == TAGGED => {
             Some(Tci(u16::from_be_bytes([high, low])))
         }
@@ -165,50 +194,45 @@ fn address(head: &[u8], layout: &Layout) -> Result<Address, RoceError> {
     let l3 = head
         .get(usize::from(layout.l3_offset)..)
         .unwrap_or_default();
-    let (l3, udp_sport) = match layout.encap {
+    match layout.encap {
         Encap::V1 => {
             let (grh, _) = Grh::ref_from_prefix(l3).map_err(|_| RoceError::Length)?;
-            let l3 = L3::V1 {
+            address.l3 = L3::V1 {
                 sgid: Gid(grh.sgid),
                 dgid: Gid(grh.dgid),
                 tclass: grh.tclass(),
                 flow_label: grh.flow_label(),
                 hop_limit: grh.hop_limit,
             };
-            (l3, 0)
+            address.udp_sport = 0;
         }
         Encap::V2Ipv4 => {
             let ip: &[u8; IPV4_LEN + 2] = l3.first_chunk().ok_or(RoceError::Length)?;
-            let l3 = L3::V2Ipv4 {
+            address.l3 = L3::V2Ipv4 {
                 src: Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]),
                 dst: Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]),
                 tos: ip[1],
                 ttl: ip[8],
             };
-            (l3, u16::from_be_bytes([ip[20], ip[21]]))
+            address.udp_sport = u16::from_be_bytes([ip[20], ip[21]]);
         }
         Encap::V2Ipv6 => {
             let udp: &[u8; IPV6_LEN + 2] = l3.first_chunk().ok_or(RoceError::Length)?;
-            let udp_sport = u16::from_be_bytes([udp[40], udp[41]]);
+            address.udp_sport = u16::from_be_bytes([udp[40], udp[41]]);
             // The GRH is an IPv6 header.
             let (ip, _) = Grh::ref_from_prefix(l3).map_err(|_| RoceError::Length)?;
-            let l3 = L3::V2Ipv6 {
+            address.l3 = L3::V2Ipv6 {
                 src: Ipv6Addr::from(ip.sgid),
                 dst: Ipv6Addr::from(ip.dgid),
                 tclass: ip.tclass(),
                 flow_label: ip.flow_label(),
                 hop_limit: ip.hop_limit,
             };
-            (l3, udp_sport)
         }
-    };
-    Ok(Address {
-        src_mac: MacAddr::from(*src_mac),
-        dst_mac: MacAddr::from(*dst_mac),
-        vlan,
-        l3,
-        udp_sport,
-    })
+    }
+    address.src_mac = MacAddr::from(*src_mac);
+    address.dst_mac = MacAddr::from(*dst_mac);
+    Ok(())
 }
 
 /// Parses all headers of a RoCE frame. Does not check the ICRC.
@@ -217,8 +241,18 @@ fn address(head: &[u8], layout: &Layout) -> Result<Address, RoceError> {
 ///
 /// # Errors
 /// See [`RoceError`]; no input panics.
-#[inline]
 pub fn parse_frame(head: &[u8], wire_len: usize) -> Result<RoceFrame, RoceError> {
+    let mut frame = RoceFrame::empty();
+    let layout = check_frame(head, wire_len)?;
+    parse_headers(head, &layout, &mut frame)?;
+    Ok(frame)
+}
+
+/// How a RoCE frame is laid out ([`classify`]), if what lies below the BTH is right.
+///
+/// # Errors
+/// See [`RoceError`].
+pub fn check_frame(head: &[u8], wire_len: usize) -> Result<Layout, RoceError> {
     let layout = classify(head, wire_len)?;
     if layout.encap == Encap::V2Ipv4 {
         let header = head.get(usize::from(layout.l3_offset)..);
@@ -229,25 +263,21 @@ pub fn parse_frame(head: &[u8], wire_len: usize) -> Result<RoceFrame, RoceError>
             return Err(RoceError::Ipv4Checksum);
         }
     }
-    parse_headers(head, &layout)
+    Ok(layout)
 }
 
-/// [`parse_frame`] where it is known to be RoCE, and how it is laid out.
+/// [`parse_frame`] where it is known to be RoCE, and how it is laid out; to `frame`, which after an error is of no
+/// use.
 ///
 /// # Errors
 /// As [`parse_frame`], for what can still be wrong.
 #[inline]
-pub fn parse_headers(head: &[u8], layout: &Layout) -> Result<RoceFrame, RoceError> {
-    let address = address(head, layout)?;
+pub fn parse_headers(head: &[u8], layout: &Layout, frame: &mut RoceFrame) -> Result<(), RoceError> {
+    parse_address(head, layout, &mut frame.address)?;
+    frame.layout = *layout;
     let ib_offset = usize::from(layout.ib_offset);
     let ib = head.get(ib_offset..).unwrap_or_default();
-    let (packet, headers_len) = ib::parse(ib, layout.ib_len())?;
-    let start = ib_offset + headers_len;
-    let payload = start..start + packet.payload_len as usize;
-    Ok(RoceFrame {
-        address,
-        layout: *layout,
-        packet,
-        payload,
-    })
+    let start = ib_offset + ib::parse(ib, layout.ib_len(), &mut frame.packet)?;
+    frame.payload = start..start + frame.packet.payload_len as usize;
+    Ok(())
 }

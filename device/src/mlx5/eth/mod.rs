@@ -145,7 +145,8 @@ pub struct Eth {
     looped: VecDeque<NicFrame>,
     /// Send queues that stopped with work left.
     pub waiting: VecDeque<u32>,
-    tx: tx::Scratch,
+    /// Absent while it is used.
+    tx: Option<Box<tx::Scratch>>,
     rx: rx::Scratch,
     /// What is being merged.
     lro: lro::Sessions,
@@ -172,7 +173,7 @@ impl Eth {
             loops: Loops::default(),
             looped: VecDeque::new(),
             waiting: VecDeque::new(),
-            tx: tx::Scratch::default(),
+            tx: None,
             rx: rx::Scratch::default(),
             lro: lro::Sessions::default(),
             lro_segs: Vec::new(),

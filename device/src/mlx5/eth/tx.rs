@@ -24,7 +24,7 @@ const BUDGET: usize = 512;
 
 /// What sending needs at a time, kept to be used again.
 pub(super) struct Scratch {
-    wqe: Box<[u8; MAX_WQE]>,
+    wqe: [u8; MAX_WQE],
     data: SendData,
     pieces: Vec<(u64, u64)>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Scratch {
-            wqe: Box::new([0; MAX_WQE]),
+            wqe: [0; MAX_WQE],
             data: SendData::default(),
             pieces: Vec::new(),
         }
@@ -49,7 +49,7 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
     if !core.bus_master || waits {
         return;
     }
-    let mut scratch = std::mem::take(&mut core.eth.tx);
+    let mut scratch = core.eth.tx.take().unwrap_or_default();
     let start = core.out.wire.len();
     let mut wqes = 0;
     while step(core, sqn, &mut scratch) {
@@ -63,7 +63,7 @@ pub fn run_sq(core: &mut Core, sqn: u32) {
             break;
         }
     }
-    core.eth.tx = scratch;
+    core.eth.tx = Some(scratch);
     let domain = domain(core, sqn);
     while let Some(frame) = core.eth.looped.pop_front() {
         rx::receive_looped(core, &frame, domain);
@@ -100,13 +100,13 @@ pub fn resume(core: &mut Core) -> bool {
 
 /// Moves an SQ to error: what is posted is flushed.
 pub fn flush_sq(core: &mut Core, sqn: u32) {
-    let mut scratch = std::mem::take(&mut core.eth.tx);
+    let mut scratch = core.eth.tx.take().unwrap_or_default();
     if let Some(sq) = core.eth.sqs.get_mut(sqn) {
         sq.state = QueueState::Error;
     }
     // A ring holds at most 2^15 WQEs.
     while core.bus_master && step(core, sqn, &mut scratch) {}
-    core.eth.tx = scratch;
+    core.eth.tx = Some(scratch);
 }
 
 /// One WQE. False if there was none.

@@ -4,8 +4,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Upper bounds of the frame length classes of RFC 2819, frame check sequence included.
-const SIZE_BOUNDS: [usize; 9] = [64, 127, 255, 511, 1023, 1518, 2047, 4095, 8191];
+/// The class of a frame of `len` bytes, frame check sequence included, in the manner of RFC 2819: up to 64 bytes,
+/// 127, 255, 511, 1023, 1518, 2047, 4095, 8191 and longer.
+#[inline]
+fn size_class(len: usize) -> usize {
+    match len.max(1).ilog2() {
+        _ if len <= 64 => 0,
+        log @ ..=9 => log as usize - 5,
+        10 if len <= 1518 => 5,
+        log => (log as usize - 4).min(9),
+    }
+}
 
 /// Frames of one priority and direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -63,8 +72,7 @@ impl FrameCounters {
         } else if dmac[0] & 1 != 0 {
             self.multicast += 1;
         }
-        let class = SIZE_BOUNDS.iter().position(|bound| len + 4 <= *bound);
-        self.sizes[class.unwrap_or(SIZE_BOUNDS.len())] += 1;
+        self.sizes[size_class(len + 4)] += 1;
         let priority = &mut self.priorities[usize::from(priority & 7)];
         priority.frames += 1;
         priority.octets += len as u64 + 4;
@@ -99,6 +107,15 @@ pub struct PortCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_have_the_classes_of_rfc_2819() {
+        let bounds = [64, 127, 255, 511, 1023, 1518, 2047, 4095, 8191];
+        for len in 0..20_000 {
+            let class = bounds.iter().position(|bound| len <= *bound);
+            assert_eq!(size_class(len), class.unwrap_or(9), "{len} bytes");
+        }
+    }
 
     #[test]
     fn frames_are_counted_by_address_length_and_priority() {

@@ -4,7 +4,6 @@
 use log::{debug, trace};
 use rocinante_firmware_cmd::mlx5::log::Hex;
 use rocinante_wire::MacAddr;
-use rocinante_wire::frame::{Frame, HeadBuf};
 use rocinante_wire::opcode::{Op, Opcode, Service};
 use rocinante_wire::packet::{Deth, Packet};
 use rocinante_wire::psn::Psn;
@@ -14,7 +13,7 @@ use zerocopy::byteorder::big_endian::{U16, U32};
 
 use super::host::{ReceiveHost, user_index};
 use super::path::{MIN_UDP_SPORT, Route, address};
-use super::send::MAX_WQE;
+use super::send::WqeBytes;
 use super::{Attr, Qp, ServiceType, State, error};
 use crate::mlx5::core::{Core, NicFrame};
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
@@ -43,7 +42,7 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
             qp.send.recycle(entry);
             return false;
         }
-        let mut bytes = [0; MAX_WQE];
+        let mut bytes = WqeBytes::new();
         entry.index = ring.consumer;
         let wqe = ring.read(&core.mem, entry.index, &mut bytes).unwrap_or(&[]);
         let blocks = (wqe.len().div_ceil(WQEBB) as u16).clamp(1, pending);
@@ -146,21 +145,21 @@ fn send(
         priority: av.sl() >> 1,
     };
     let template = HeaderTemplate::new(&address(source, &route));
-    let mut head = HeadBuf::new();
-    let layout = template.write(&packet, &mut head);
+    let mut frame = NicFrame::empty();
+    let layout = template.write(&packet, frame.head_mut());
     // The work request completes now, so the bytes must be taken now.
     let memory = Memory {
         map: &core.mem,
         mkeys: &core.mkeys,
         who: attr.accessor(),
     };
-    let body = memory
-        .copy_range(data, 0..data.len, &mut head, &core.buffers)
+    memory
+        .copy_range(data, 0..data.len, &mut frame, &core.buffers)
         .map_err(|fault| {
             debug!(target: "mlx5::qp", "QP {:#x}: datagram not gathered: {fault:?}", attr.qpn);
             WcError::LocalProtection
         })?;
-    let frame = Frame::roce(head, layout, body);
+    frame.set_roce(layout);
     if m[0] & 1 == 1 {
         // Own members of the group get it too.
         core.out.loopback.push_back(frame.duplicate());

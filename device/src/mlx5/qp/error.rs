@@ -5,7 +5,7 @@ use std::time::Duration;
 use rocinante_wire::transport::WcError;
 
 use super::host::user_index;
-use super::send::MAX_WQE;
+use super::send::WqeBytes;
 use super::{Engine, Qp, State};
 use crate::mlx5::core::Core;
 use crate::mlx5::cqe::{Cqe, CqeOpcode};
@@ -92,7 +92,7 @@ pub fn flush_send(qp: &mut Qp, core: &mut Core) {
         if pending == 0 {
             return;
         }
-        let mut bytes = [0; MAX_WQE];
+        let mut bytes = WqeBytes::new();
         let index = ring.consumer;
         let wqe = ring.read(&core.mem, index, &mut bytes).unwrap_or(&[]);
         let opcode = wqe::control(wqe).map_or(0, |ctrl| ctrl.opcode());

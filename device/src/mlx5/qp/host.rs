@@ -8,7 +8,7 @@ use rocinante_wire::transport::{
 };
 use zerocopy::byteorder::big_endian::U32;
 
-use super::send::MAX_WQE;
+use super::send::WqeBytes;
 use super::{Attr, Held, ReceiveSide, SendSide, ServiceType, umr};
 use crate::mlx5::core::Core;
 use crate::mlx5::counters::QCounters;
@@ -98,7 +98,7 @@ impl RequesterHost for SendHost<'_, '_> {
         if entry.opcode != opcode::UMR {
             return Ok(());
         }
-        let mut bytes = [0; MAX_WQE];
+        let mut bytes = WqeBytes::new();
         let ring = self.send.ring.as_ref().ok_or(WcError::LocalQpOp)?;
         let wqe = ring
             .read(&self.core.mem, entry.index, &mut bytes)

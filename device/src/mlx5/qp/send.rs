@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use arrayvec::ArrayVec;
 use log::trace;
 use rocinante_dma::MemoryMap;
 use rocinante_firmware_cmd::mlx5::log::Hex;
@@ -11,7 +12,10 @@ use super::{Engine, Inflight, Qp, SendRing, ServiceType, State};
 use crate::mlx5::wqe::{self, WQEBB, opcode};
 
 /// Bytes of the longest WQE: `ds` of 7 bits in units of 16 bytes, in whole basic blocks.
-pub const MAX_WQE: usize = 2048;
+const MAX_WQE: usize = 2048;
+
+/// Room for a WQE. Most have one or two basic blocks: the rest is not even cleared.
+pub type WqeBytes = ArrayVec<u8, MAX_WQE>;
 
 impl SendRing {
     /// Reads the producer from the doorbell record (second word).
@@ -31,26 +35,21 @@ impl SendRing {
 
     /// Reads the WQE that starts at basic block `index`. `None`: its control segment cannot be
     /// read or makes no sense; then nothing after it can be found either.
-    pub fn read<'a>(
-        &self,
-        mem: &MemoryMap,
-        index: u16,
-        out: &'a mut [u8; MAX_WQE],
-    ) -> Option<&'a [u8]> {
-        self.read_block(mem, index, &mut out[..WQEBB])?;
-        let ds = wqe::control(&out[..WQEBB]).ok()?.ds();
-        if ds == 0 {
+    pub fn read<'a>(&self, mem: &MemoryMap, index: u16, out: &'a mut WqeBytes) -> Option<&'a [u8]> {
+        out.clear();
+        let mut block = [0; WQEBB];
+        self.read_block(mem, index, &mut block)?;
+        let len = wqe::control(&block).ok()?.ds() * 16;
+        if len == 0 {
             return None;
         }
-        for block in 1..(ds * 16).div_ceil(WQEBB) {
-            let at = block * WQEBB;
-            self.read_block(
-                mem,
-                index.wrapping_add(block as u16),
-                &mut out[at..at + WQEBB],
-            )?;
+        out.try_extend_from_slice(&block[..len.min(WQEBB)]).ok()?;
+        for n in 1..len.div_ceil(WQEBB) {
+            self.read_block(mem, index.wrapping_add(n as u16), &mut block)?;
+            let part = &block[..(len - n * WQEBB).min(WQEBB)];
+            out.try_extend_from_slice(part).ok()?;
         }
-        out.get(..ds * 16)
+        Some(out)
     }
 
     fn read_block(&self, mem: &MemoryMap, index: u16, out: &mut [u8]) -> Option<()> {
@@ -79,7 +78,7 @@ pub fn pump(qp: &mut Qp, mem: &MemoryMap) {
         if !ready || pending == 0 {
             return;
         }
-        let mut bytes = [0; MAX_WQE];
+        let mut bytes = WqeBytes::new();
         let index = ring.consumer;
         let wqe = ring.read(mem, index, &mut bytes).unwrap_or(&[]);
         let blocks = (wqe.len().div_ceil(WQEBB) as u16).clamp(1, pending);

@@ -1,7 +1,7 @@
 //! The next frame of a QP: responses first, then requests.
 
 use log::debug;
-use rocinante_wire::frame::{Body, Frame, HeadBuf};
+use rocinante_wire::frame::Frame;
 use rocinante_wire::transport::{Outcome, QpEvent, RemoteFault, Source, WcError};
 
 use super::error::Cause;
@@ -30,7 +30,9 @@ pub fn poll(qp: &mut Qp, core: &mut Core) -> bool {
     if qp.attr.service.is_datagram() {
         return datagram::poll(qp, core);
     }
-    pump(qp, &core.mem);
+    if has_more(qp) {
+        pump(qp, &core.mem);
+    }
     loop {
         let outcome = poll_request(qp, core);
         if outcome == Polled::Sent || qp.state != State::Rts {
@@ -58,6 +60,7 @@ enum Polled {
 }
 
 /// Work waits in the ring and the transport has room for it.
+#[inline]
 fn has_more(qp: &Qp) -> bool {
     let room = match &qp.engine {
         Engine::Reliable { requester, .. } => requester.can_post(),
@@ -84,28 +87,37 @@ fn poll_response(qp: &mut Qp, core: &mut Core) -> bool {
         let Some(response) = responder.poll_transmit() else {
             return false;
         };
-        let mut head = HeadBuf::new();
-        let layout = path.template.write(&response.packet, &mut head);
-        let Source::Remote { rkey, va, len } = response.source else {
-            core.send(Frame::roce(head, layout, Body::Empty));
-            return true;
-        };
+        let Core {
+            mem,
+            mkeys,
+            buffers,
+            out,
+            ..
+        } = &mut *core;
+        let frame = out.begin();
+        let layout = path.template.write(response.packet, frame.head_mut());
         let mut who = attr.accessor();
         if attr.service == ServiceType::Xrc {
             // The PD that counts was the SRQ's, checked with the request.
             who.pd = None;
         }
         let memory = Memory {
-            map: &core.mem,
-            mkeys: &core.mkeys,
+            map: mem,
+            mkeys,
             who,
         };
-        match memory.gather_remote(rkey, va, len, &mut head, &core.buffers) {
-            Ok(body) => {
-                core.send(Frame::roce(head, layout, body));
+        let gathered = match response.source {
+            Source::None => Ok(()),
+            Source::Remote { rkey, va, len } => memory.gather_remote(rkey, va, len, frame, buffers),
+        };
+        match gathered {
+            Ok(()) => {
+                frame.set_roce(layout);
+                core.send_begun();
                 return true;
             }
             Err(fault) => {
+                out.drop_begun();
                 debug!(target: "mlx5::qp", "QP {:#x}: READ source lost: {fault:?}", attr.qpn);
                 let fault = match fault {
                     GatherFault::Mkey(_) => RemoteFault::Access,
@@ -141,6 +153,9 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
         ..
     } = &mut *qp;
     let now = core.now;
+    // A RC work request completes when the peer has its bytes, a UC one when they are sent:
+    // only the former may still be read by the receiver.
+    let refer = matches!(engine, Engine::Reliable { .. });
     let mut host = SendHost {
         core,
         attr,
@@ -171,36 +186,34 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
             ..
         } = &mut *host.core;
         let frame = out.begin();
-        let head = frame.head_mut();
-        let layout = path.template.write(&tx.packet, head);
+        let layout = path.template.write(tx.packet, frame.head_mut());
         let memory = Memory {
             map: mem,
             mkeys,
             who: host.attr.accessor(),
         };
         let range = u64::from(tx.payload.start)..u64::from(tx.payload.end);
-        // A RC work request completes when the peer has its bytes, a UC one when they are sent:
-        // only the former may still be read by the receiver.
-        let body = match engine {
-            Engine::Reliable { .. } => memory.gather_message(&entry.data, range, head, buffers),
-            _ => memory.copy_range(&entry.data, range, head, buffers),
+        let gathered = if refer {
+            memory.gather_message(&entry.data, range, frame, buffers)
+        } else {
+            memory.copy_range(&entry.data, range, frame, buffers)
         };
-        match body {
-            Ok(body) => {
-                frame.set_roce(layout, body);
+        match gathered {
+            Ok(()) => {
+                frame.set_roce(layout);
                 host.core.send_begun();
                 polled = Polled::Sent;
             }
             Err(fault) => {
                 debug!(target: "mlx5::qp", "QP {:#x}: send not gathered: {fault:?}", host.attr.qpn);
                 out.drop_begun();
-                let err = WcError::LocalProtection;
+                let (cookie, err) = (tx.cookie, WcError::LocalProtection);
                 match engine {
                     Engine::Reliable { requester, .. } => {
-                        requester.fail_local(tx.cookie, err, &mut host);
+                        requester.fail_local(cookie, err, &mut host);
                     }
                     Engine::Unreliable { requester, .. } => {
-                        requester.fail_local(tx.cookie, err, &mut host);
+                        requester.fail_local(cookie, err, &mut host);
                     }
                     Engine::Datagram => {}
                 }

@@ -89,9 +89,9 @@ pub struct SendWr {
 
 /// A packet to send, with the part of its message that is its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TxPacket {
+pub struct TxPacket<'a> {
     /// Headers.
-    pub packet: Packet,
+    pub packet: &'a Packet,
     /// Work request it belongs to.
     pub cookie: u32,
     /// Bytes of the message that are the payload.
@@ -135,7 +135,8 @@ impl Entry {
 #[derive(Debug)]
 pub struct Requester {
     params: RcParams,
-    header: Packet,
+    /// The packet polled last, made in place: packets are large.
+    packet: Packet,
     state: State,
     depth: usize,
     queue: VecDeque<Entry>,
@@ -170,7 +171,7 @@ impl Requester {
         let params = RcParams::default();
         Requester {
             params,
-            header: header(&params),
+            packet: header(&params, Psn::default()),
             state: State::Stopped,
             depth,
             queue: VecDeque::new(),
@@ -195,7 +196,6 @@ impl Requester {
     pub fn configure_rts(&mut self, psn: Psn, params: &RcParams) {
         self.reset();
         self.params = params.sanitized();
-        self.header = header(&self.params);
         self.post_psn = psn;
         self.una = psn;
         self.nxt = psn;
@@ -414,11 +414,13 @@ impl Requester {
 }
 
 /// What all packets of a connection have in common.
-pub(super) fn header(params: &RcParams) -> Packet {
+#[inline]
+pub(super) fn header(params: &RcParams, psn: Psn) -> Packet {
     Packet {
         mig_req: params.mig_req,
         pkey: params.pkey,
         dest_qp: params.remote_qpn,
+        psn,
         ..Packet::new(Opcode::Ib(params.service, Op::SendOnly))
     }
 }

@@ -2,19 +2,23 @@
 
 use std::ops::Range;
 
-use super::{Entry, Fence, Requester, SendOp, SendWr, State, TxPacket};
+use super::{Entry, Fence, Requester, SendOp, SendWr, State, TxPacket, header};
 use crate::opcode::{Op, Opcode, Service};
 use crate::packet::{AtomicEth, Packet, Reth};
 use crate::psn::Psn;
 use crate::time::Time;
 
-use crate::transport::config::{MAX_PSN_SPAN, SEND_WINDOW};
+use crate::transport::config::{MAX_PSN_SPAN, RcParams, SEND_WINDOW};
 use crate::transport::host::RequesterHost;
 
 impl Requester {
     /// The next packet to send, if the queue, its fences and the window allow one. Also
     /// completes what needs no packet, so poll until `None` after each `post`.
-    pub fn poll_transmit<H: RequesterHost>(&mut self, now: Time, host: &mut H) -> Option<TxPacket> {
+    pub fn poll_transmit<H: RequesterHost>(
+        &mut self,
+        now: Time,
+        host: &mut H,
+    ) -> Option<TxPacket<'_>> {
         if let Some(until) = self.rnr_until {
             if now < until {
                 return None;
@@ -61,7 +65,7 @@ impl Requester {
         u32::try_from(self.nxt.diff(self.una)).unwrap_or(0)
     }
 
-    fn transmit(&mut self, now: Time) -> Option<TxPacket> {
+    fn transmit(&mut self, now: Time) -> Option<TxPacket<'_>> {
         let entry = self.queue.get(self.cursor)?;
         let index = u32::try_from(self.nxt.diff(entry.first)).unwrap_or(0);
         let left = entry.packets.saturating_sub(index);
@@ -78,8 +82,10 @@ impl Requester {
             return None;
         }
 
-        let mut packet = self.header;
-        let (op, payload) = self.build(entry, index, &mut packet);
+        let packet = &mut self.packet;
+        *packet = header(&self.params, self.nxt);
+        let (op, payload) = build(&self.params, entry, index, packet);
+        let wants_response = entry.wants_response();
         let cookie = entry.wr.cookie;
         let psns = if is_read { left } else { 1 };
         let done = psns == left;
@@ -92,9 +98,8 @@ impl Requester {
             self.since_ack_req = 0;
         }
         packet.opcode = Opcode::Ib(self.params.service, op);
-        packet.psn = self.nxt;
 
-        if entry.wants_response() {
+        if wants_response {
             self.rd_outstanding += 1;
         }
         if is_read {
@@ -115,67 +120,68 @@ impl Requester {
             self.restart_timer(now);
         }
         Some(TxPacket {
-            packet,
+            packet: &self.packet,
             cookie,
             payload,
             retransmission,
         })
     }
 
-    fn build(&self, entry: &Entry, index: u32, packet: &mut Packet) -> (Op, Range<u32>) {
-        let wr = &entry.wr;
-        if self.params.service == Service::Xrc {
-            packet.xrc_srqn = Some(wr.xrc_srqn.unwrap_or(0) & 0x00ff_ffff);
-        }
-        let mtu = self.params.mtu;
-        let start = index.saturating_mul(mtu).min(wr.len);
-        match wr.op {
-            SendOp::Read { va, rkey } => {
-                // A repeated READ asks only for what is missing.
-                packet.reth = Some(Reth {
-                    va: va.wrapping_add(start.into()),
-                    rkey,
-                    dma_len: wr.len - start,
-                });
-                (Op::ReadRequest, 0..0)
-            }
-            SendOp::CompareSwap {
-                va,
-                rkey,
-                compare,
-                swap,
-            } => {
-                packet.atomic = Some(AtomicEth {
-                    va,
-                    rkey,
-                    swap_add: swap,
-                    compare,
-                });
-                (Op::CompareSwap, 0..0)
-            }
-            SendOp::FetchAdd { va, rkey, add } => {
-                packet.atomic = Some(AtomicEth {
-                    va,
-                    rkey,
-                    swap_add: add,
-                    compare: 0,
-                });
-                (Op::FetchAdd, 0..0)
-            }
-            _ => {
-                let last = index + 1 >= entry.packets;
-                let op = segment(wr, index == 0, last, packet);
-                let end = start.saturating_add(mtu).min(wr.len);
-                packet.payload_len = end - start;
-                (op, start..end)
-            }
-        }
-    }
-
     /// The PSN the next packet will carry.
     #[must_use]
     pub fn next_packet_psn(&self) -> Psn {
         self.nxt
+    }
+}
+
+/// The extension headers of packet `index` of a request; its operation, and the part of the message that it carries.
+fn build(params: &RcParams, entry: &Entry, index: u32, packet: &mut Packet) -> (Op, Range<u32>) {
+    let wr = &entry.wr;
+    if params.service == Service::Xrc {
+        packet.xrc_srqn = Some(wr.xrc_srqn.unwrap_or(0) & 0x00ff_ffff);
+    }
+    let mtu = params.mtu;
+    let start = index.saturating_mul(mtu).min(wr.len);
+    match wr.op {
+        SendOp::Read { va, rkey } => {
+            // A repeated READ asks only for what is missing.
+            packet.reth = Some(Reth {
+                va: va.wrapping_add(start.into()),
+                rkey,
+                dma_len: wr.len - start,
+            });
+            (Op::ReadRequest, 0..0)
+        }
+        SendOp::CompareSwap {
+            va,
+            rkey,
+            compare,
+            swap,
+        } => {
+            packet.atomic = Some(AtomicEth {
+                va,
+                rkey,
+                swap_add: swap,
+                compare,
+            });
+            (Op::CompareSwap, 0..0)
+        }
+        SendOp::FetchAdd { va, rkey, add } => {
+            packet.atomic = Some(AtomicEth {
+                va,
+                rkey,
+                swap_add: add,
+                compare: 0,
+            });
+            (Op::FetchAdd, 0..0)
+        }
+        _ => {
+            let last = index + 1 >= entry.packets;
+            let op = segment(wr, index == 0, last, packet);
+            let end = start.saturating_add(mtu).min(wr.len);
+            packet.payload_len = end - start;
+            (op, start..end)
+        }
     }
 }
 

@@ -37,9 +37,9 @@ pub enum Source {
 
 /// A response packet to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TxResponse {
+pub struct TxResponse<'a> {
     /// Headers.
-    pub packet: Packet,
+    pub packet: &'a Packet,
     /// Payload.
     pub source: Source,
 }
@@ -55,7 +55,8 @@ enum State {
 #[derive(Debug)]
 pub struct Responder {
     params: RcParams,
-    header: Packet,
+    /// The packet polled last.
+    packet: Packet,
     state: State,
     /// Expected PSN.
     epsn: Psn,
@@ -88,7 +89,7 @@ impl Responder {
         let params = RcParams::default();
         Responder {
             params,
-            header: header(&params),
+            packet: header(&params, Psn::default()),
             state: State::Stopped,
             epsn: Psn::default(),
             msn: 0,
@@ -107,7 +108,6 @@ impl Responder {
     pub fn configure_rtr(&mut self, psn: Psn, params: &RcParams) {
         self.reset();
         self.params = params.sanitized();
-        self.header = header(&self.params);
         self.epsn = psn;
         let depth = self.params.max_dest_rd_atomic as usize;
         self.resources.reserve_exact(depth);

@@ -12,6 +12,7 @@ use crate::packet::{Aeth, Packet};
 use crate::psn::Psn;
 use crate::transport::config::{Outcome, RemoteFault};
 use crate::transport::host::{Access, ResponderHost};
+use crate::transport::requester::header;
 
 /// What a READ or ATOMIC needs to be answered again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,20 +69,20 @@ pub(super) struct LastRead {
 
 impl Responder {
     /// The next response packet to send. Keeps giving after a fatal outcome until the NAK is out.
-    pub fn poll_transmit(&mut self) -> Option<TxResponse> {
+    pub fn poll_transmit(&mut self) -> Option<TxResponse<'_>> {
         self.last_read = None;
         match self.responses.front_mut()? {
             Response::Control { psn, syndrome, msn } => {
-                let mut packet = self.header;
+                let packet = &mut self.packet;
+                *packet = header(&self.params, *psn);
                 packet.opcode = Opcode::Ib(self.params.service, Op::Acknowledge);
-                packet.psn = *psn;
                 packet.aeth = Some(Aeth {
                     syndrome: *syndrome,
                     msn: *msn,
                 });
                 self.responses.pop_front();
                 Some(TxResponse {
-                    packet,
+                    packet: &self.packet,
                     source: Source::None,
                 })
             }
@@ -111,7 +112,7 @@ impl Responder {
         index: u32,
         first: bool,
         last: bool,
-    ) -> Option<TxResponse> {
+    ) -> Option<TxResponse<'_>> {
         let slot = id.wrapping_sub(self.first_resource) as usize;
         let resource = self.resources.get_mut(slot)?;
         let repeated = resource.answered;
@@ -119,8 +120,8 @@ impl Responder {
             resource.queued = false;
             resource.answered = true;
         }
-        let mut packet = self.header;
-        packet.psn = psn;
+        let packet = &mut self.packet;
+        *packet = header(&self.params, psn);
         let aeth = Some(Aeth {
             syndrome: aeth::ACK,
             msn: resource.msn,
@@ -157,7 +158,10 @@ impl Responder {
             }
         };
         packet.opcode = Opcode::Ib(self.params.service, op);
-        Some(TxResponse { packet, source })
+        Some(TxResponse {
+            packet: &self.packet,
+            source,
+        })
     }
 
     /// The data of the READ response polled last cannot be fetched; the packet is not sent.

@@ -269,8 +269,16 @@ impl Sender {
             .collect()
     }
 
-    pub fn packets(&mut self) -> Vec<TxPacket> {
-        std::iter::from_fn(|| self.requester.poll_transmit(self.now, &mut self.host)).collect()
+    pub fn packets(&mut self) -> Vec<Sent> {
+        let poll = || {
+            let tx = self.requester.poll_transmit(self.now, &mut self.host)?;
+            Some(Sent {
+                packet: *tx.packet,
+                payload: tx.payload,
+                retransmission: tx.retransmission,
+            })
+        };
+        std::iter::from_fn(poll).collect()
     }
 
     pub fn receive(&mut self, packet: Packet) {
@@ -286,6 +294,19 @@ impl Sender {
         self.requester.handle_timeout(due, &mut self.host);
         waited
     }
+}
+
+/// A request packet that was polled.
+pub struct Sent {
+    pub packet: Packet,
+    pub payload: std::ops::Range<u32>,
+    pub retransmission: bool,
+}
+
+/// A response packet that was polled.
+pub struct Answer {
+    pub packet: Packet,
+    pub source: Source,
 }
 
 /// A responder with its host.
@@ -322,7 +343,14 @@ impl Receiver {
             .collect()
     }
 
-    pub fn responses(&mut self) -> Vec<TxResponse> {
-        std::iter::from_fn(|| self.responder.poll_transmit()).collect()
+    pub fn responses(&mut self) -> Vec<Answer> {
+        let poll = || {
+            let tx = self.responder.poll_transmit()?;
+            Some(Answer {
+                packet: *tx.packet,
+                source: tx.source,
+            })
+        };
+        std::iter::from_fn(poll).collect()
     }
 }

@@ -140,7 +140,8 @@ proptest! {
                 let Some(tx) = requester.poll_transmit(now, &mut host) else { break };
                 prop_assert!(tx.packet.payload_len <= MTU);
                 if rng.below(64) == 0 {
-                    requester.fail_local(tx.cookie, WcError::LocalProtection, &mut host);
+                    let cookie = tx.cookie;
+                    requester.fail_local(cookie, WcError::LocalProtection, &mut host);
                 }
             }
             let near = if rng.below(2) == 0 { requester.last_acked_psn() } else { requester.next_send_psn() };

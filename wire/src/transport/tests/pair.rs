@@ -310,22 +310,24 @@ fn run(seed: u64, weather: Weather) -> Vec<Counter> {
                 let Some(tx) = node.requester.poll_transmit(now, &mut node.host) else {
                     break;
                 };
+                let packet = *tx.packet;
                 let payload = bytes(tx.cookie, tx.payload);
-                link.send(now, (1 - me, tx.packet, payload));
+                link.send(now, (1 - me, packet, payload));
                 busy |= turn == 7;
             }
             for turn in 0..8 {
                 let Some(tx) = node.responder.poll_transmit() else {
                     break;
                 };
-                let payload = match tx.source {
+                let (packet, source) = (*tx.packet, tx.source);
+                let payload = match source {
                     Source::None => Vec::new(),
                     Source::Remote { va, len, .. } => {
                         node.host.memory[node.host.range(va, len).expect("checked")].to_vec()
                     }
                 };
-                assert_eq!(payload.len(), tx.packet.payload_len as usize);
-                link.send(now, (1 - me, tx.packet, payload));
+                assert_eq!(payload.len(), packet.payload_len as usize);
+                link.send(now, (1 - me, packet, payload));
                 busy |= turn == 7;
             }
             assert_eq!(node.host.failed, None, "seed {seed}");

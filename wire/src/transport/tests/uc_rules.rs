@@ -50,10 +50,10 @@ fn a_request_completes_when_its_last_packet_is_out() {
             2,
         ))
         .expect("room");
-    let first = requester.poll_transmit(&mut host).expect("First").packet;
-    let last = requester.poll_transmit(&mut host).expect("Last").packet;
+    let first = *requester.poll_transmit(&mut host).expect("First").packet;
+    let last = *requester.poll_transmit(&mut host).expect("Last").packet;
     assert!(host.take().is_empty());
-    let only = requester.poll_transmit(&mut host).expect("Only").packet;
+    let only = *requester.poll_transmit(&mut host).expect("Only").packet;
     assert_eq!(host.take(), [Asked::Completed(1)]);
     assert_eq!(requester.poll_transmit(&mut host), None);
     assert_eq!(host.take(), [Asked::Completed(2)]);

@@ -13,7 +13,8 @@ use crate::transport::requester::{Full, SendOp, SendWr, TxPacket, header, segmen
 #[derive(Debug)]
 pub struct UcRequester {
     params: RcParams,
-    header: Packet,
+    /// The packet polled last.
+    packet: Packet,
     running: bool,
     failed: bool,
     depth: usize,
@@ -30,7 +31,7 @@ impl UcRequester {
         let params = RcParams::default();
         UcRequester {
             params,
-            header: header(&params),
+            packet: header(&params, Psn::default()),
             running: false,
             failed: false,
             depth,
@@ -44,7 +45,6 @@ impl UcRequester {
     pub fn configure_rts(&mut self, psn: Psn, params: &RcParams) {
         self.reset();
         self.params = params.sanitized();
-        self.header = header(&self.params);
         self.psn = psn;
         self.queue.reserve_exact(self.depth);
         self.running = true;
@@ -86,7 +86,7 @@ impl UcRequester {
 
     /// The next packet to send. A work request completes when it is polled again after its
     /// last packet, so poll until `None`.
-    pub fn poll_transmit<H: RequesterHost>(&mut self, host: &mut H) -> Option<TxPacket> {
+    pub fn poll_transmit<H: RequesterHost>(&mut self, host: &mut H) -> Option<TxPacket<'_>> {
         while self.running {
             let wr = *self.queue.front()?;
             let refused = match wr.op {
@@ -116,19 +116,19 @@ impl UcRequester {
         None
     }
 
-    fn transmit(&mut self, wr: &SendWr, packets: u32) -> TxPacket {
+    fn transmit(&mut self, wr: &SendWr, packets: u32) -> TxPacket<'_> {
         let index = self.sent;
-        let mut packet = self.header;
-        let op = segment(wr, index == 0, index + 1 == packets, &mut packet);
+        let packet = &mut self.packet;
+        *packet = header(&self.params, self.psn);
+        let op = segment(wr, index == 0, index + 1 == packets, packet);
         let start = index.saturating_mul(self.params.mtu).min(wr.len);
         let end = start.saturating_add(self.params.mtu).min(wr.len);
         packet.opcode = Opcode::Ib(self.params.service, op);
-        packet.psn = self.psn;
         packet.payload_len = end - start;
         self.psn = self.psn.add(1);
         self.sent += 1;
         TxPacket {
-            packet,
+            packet: &self.packet,
             cookie: wr.cookie,
             payload: start..end,
             retransmission: false,
