@@ -262,8 +262,8 @@ fn clock() -> Time {
 
 fn carry(from: &mut Local, to: &mut Local) -> bool {
     let mut any = false;
-    while let Some(frame) = from.nic.poll_transmit(from.now) {
-        to.nic.receive(to.now, &frame);
+    while let Some(frame) = &from.nic.poll_transmit(from.now) {
+        to.nic.receive(to.now, frame);
         any = true;
     }
     any

@@ -323,17 +323,39 @@ impl Engine {
     fn take_frames(&mut self) -> bool {
         let now = self.clock.now();
         self.take_events(now);
-        for taken in 0..BATCH {
-            let frame = match self.cable.poll_receive(now) {
-                Some(frame) => Some(frame),
-                None => match self.port.recv() {
-                    Some(frame) => self.cable.receive(now, frame, &self.nic),
-                    None => return taken > 0,
-                },
-            };
-            if let Some(frame) = frame {
-                self.nic.handle(now, Input::Frame(frame));
-            }
+        let mut taken = 0;
+        while taken < BATCH && self.take_one(now) {
+            taken += 1;
+        }
+        taken > 0
+    }
+
+    /// Hands the next frame to the NIC; false if there is none.
+    #[inline]
+    fn take_one(&mut self, now: Time) -> bool {
+        if !self.cable.is_quiet() {
+            return self.take_through_cable(now);
+        }
+        // Frames are large: none is moved that need not be.
+        let Some(frame) = &self.port.recv() else {
+            return false;
+        };
+        self.nic.receive(now, frame);
+        true
+    }
+
+    /// [`take_one`](Self::take_one) where the cable may do something to frames.
+    #[cold]
+    fn take_through_cable(&mut self, now: Time) -> bool {
+        let frame = match self.cable.poll_receive(now) {
+            Some(frame) => Some(frame),
+            None => match self.port.recv() {
+                Some(frame) => self.cable.receive(now, frame, &self.nic),
+                None => return false,
+            },
+        };
+        if let Some(frame) = frame {
+            self.nic.receive(now, &frame);
         }
         true
     }
@@ -344,28 +366,7 @@ impl Engine {
         self.nic.handle(now, Input::Tick);
         self.see_whether_gone();
         let mut given = 0;
-        while given < BATCH {
-            let waiting = self.held.take().or_else(|| self.cable.poll_transmit(now));
-            let frame = match waiting {
-                Some(frame) => frame,
-                None => {
-                    let Some(frame) = self.nic.poll_transmit(now) else {
-                        break;
-                    };
-                    let Some(frame) = self.cable.transmit(now, frame, &self.nic) else {
-                        // Lost or late; work was done all the same.
-                        given += 1;
-                        continue;
-                    };
-                    frame
-                }
-            };
-            // A full port holds its senders up, as pause frames do: dropping would cost a
-            // retransmission of all that follows.
-            if let Err(frame) = self.port.try_send(frame) {
-                self.held = Some(frame);
-                break;
-            }
+        while given < BATCH && self.give_one(now) {
             given += 1;
         }
         self.tell_notes();
@@ -373,6 +374,44 @@ impl Engine {
             self.interrupts.fire(vector);
         }
         given > 0
+    }
+
+    /// Sends the next frame of the NIC; false if there is none, or none can go.
+    #[inline]
+    fn give_one(&mut self, now: Time) -> bool {
+        if self.held.is_some() || !self.cable.is_quiet() {
+            return self.give_through_cable(now);
+        }
+        match self.nic.poll_transmit(now) {
+            Some(frame) => self.send(frame),
+            None => false,
+        }
+    }
+
+    /// [`give_one`](Self::give_one) where a frame has waited, or the cable may do something to frames.
+    #[cold]
+    fn give_through_cable(&mut self, now: Time) -> bool {
+        let mut frame = self.held.take().or_else(|| self.cable.poll_transmit(now));
+        if frame.is_none() {
+            let Some(made) = self.nic.poll_transmit(now) else {
+                return false;
+            };
+            // One that is lost or late was work all the same.
+            frame = self.cable.transmit(now, made, &self.nic);
+        }
+        frame.is_none_or(|frame| self.send(frame))
+    }
+
+    /// Sends a frame to the switch. A full port holds its senders up, as pause frames do: dropping would cost a
+    /// retransmission of all that follows. False if this one has to wait.
+    #[inline]
+    fn send(&mut self, frame: NicFrame) -> bool {
+        if self.port.is_held_up(&frame) {
+            self.held = Some(frame);
+            return false;
+        }
+        self.port.send(frame);
+        true
     }
 
     fn rest(&mut self) {

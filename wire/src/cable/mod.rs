@@ -116,11 +116,18 @@ impl<P: Payload + Clone> Cable<P> {
         }
     }
 
+    /// Whether it does nothing to frames: they may pass it by. To be asked for each of them.
+    #[inline]
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.control.generation() == self.quiet
+    }
+
     /// A frame from what is plugged in. It comes back if it can go on at once; what comes later,
     /// or besides, is polled. `None` also if it is lost.
     #[inline]
     pub fn transmit(&mut self, now: Time, frame: Frame<P>, peers: &impl Peers) -> Option<Frame<P>> {
-        if self.control.generation() == self.quiet {
+        if self.is_quiet() {
             return Some(frame);
         }
         self.enter(now, frame, Direction::Tx, peers)
@@ -129,7 +136,7 @@ impl<P: Payload + Clone> Cable<P> {
     /// A frame for what is plugged in, as [`transmit`](Self::transmit).
     #[inline]
     pub fn receive(&mut self, now: Time, frame: Frame<P>, peers: &impl Peers) -> Option<Frame<P>> {
-        if self.control.generation() == self.quiet {
+        if self.is_quiet() {
             return Some(frame);
         }
         self.enter(now, frame, Direction::Rx, peers)
@@ -138,7 +145,7 @@ impl<P: Payload + Clone> Cable<P> {
     /// The next frame for the wire that was held back, copied or forged.
     #[inline]
     pub fn poll_transmit(&mut self, now: Time) -> Option<Frame<P>> {
-        if self.control.generation() == self.quiet {
+        if self.is_quiet() {
             return None;
         }
         self.poll(now, Direction::Tx)
@@ -147,7 +154,7 @@ impl<P: Payload + Clone> Cable<P> {
     /// The next frame for what is plugged in that was held back, copied or forged.
     #[inline]
     pub fn poll_receive(&mut self, now: Time) -> Option<Frame<P>> {
-        if self.control.generation() == self.quiet {
+        if self.is_quiet() {
             return None;
         }
         self.poll(now, Direction::Rx)
@@ -156,7 +163,7 @@ impl<P: Payload + Clone> Cable<P> {
     /// What has happened to the link.
     #[inline]
     pub fn poll_event(&mut self, now: Time) -> Option<CableEvent> {
-        if self.control.generation() == self.quiet {
+        if self.is_quiet() {
             return None;
         }
         self.refresh(now);

@@ -69,6 +69,17 @@ impl Count {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// [`add`](Self::add) where no other thread counts at the same time: two stores are cheaper than two locked
+    /// additions.
+    #[inline]
+    fn add_alone(&self, bytes: usize) {
+        let (packets, octets) = self.get();
+        self.packets
+            .store(packets.wrapping_add(1), Ordering::Relaxed);
+        let octets = octets.wrapping_add(bytes as u64);
+        self.bytes.store(octets, Ordering::Relaxed);
+    }
+
     fn get(&self) -> (u64, u64) {
         (
             self.packets.load(Ordering::Relaxed),
@@ -237,8 +248,8 @@ impl<P> fmt::Debug for Switch<P> {
     }
 }
 
-/// One port, held by what is plugged in; unplugged when dropped. May be shared between a sending
-/// and a receiving thread.
+/// One port, held by what is plugged in; unplugged when dropped. May be shared between one sending
+/// and one receiving thread; with more of them its counters would miss frames.
 pub struct PortHandle<P> {
     shared: Arc<Shared<P>>,
     port: Arc<Port<P>>,
@@ -250,10 +261,10 @@ impl<P: Payload + Clone> PortHandle<P> {
     pub fn send(&self, frame: Frame<P>) {
         let [sent, refused] = &self.port.sent.0;
         let (true, Some(dst), Some(src)) = (self.link(), frame.dst_mac(), frame.src_mac()) else {
-            refused.add(frame.len_on_wire());
+            refused.add_alone(frame.len_on_wire());
             return;
         };
-        sent.add(frame.len_on_wire());
+        sent.add_alone(frame.len_on_wire());
         let vlan = frame.vlan_id();
         self.shared.table.learn(vlan, src, self.port.index);
         let ports = self.shared.ports.load();
@@ -288,18 +299,24 @@ impl<P: Payload + Clone> PortHandle<P> {
     #[inline]
     #[allow(clippy::result_large_err)] // a frame is moved by value, here as everywhere
     pub fn try_send(&self, frame: Frame<P>) -> Result<(), Frame<P>> {
-        let full = frame
-            .dst_mac()
-            .and_then(|dst| self.shared.table.lookup(frame.vlan_id(), dst))
-            .is_some_and(|index| {
-                let ports = self.shared.ports.load();
-                matches!(ports.get(usize::from(index)), Some(Some(port)) if port.queue.is_full())
-            });
-        if full {
+        if self.is_held_up(&frame) {
             return Err(frame);
         }
         self.send(frame);
         Ok(())
+    }
+
+    /// Whether [`try_send`](Self::try_send) would give a frame back: asked before, it need not be moved.
+    #[inline]
+    #[must_use]
+    pub fn is_held_up(&self, frame: &Frame<P>) -> bool {
+        let receiver = frame
+            .dst_mac()
+            .and_then(|dst| self.shared.table.lookup(frame.vlan_id(), dst));
+        receiver.is_some_and(|index| {
+            let ports = self.shared.ports.load();
+            matches!(ports.get(usize::from(index)), Some(Some(port)) if port.queue.is_full())
+        })
     }
 
     /// The next frame that has arrived.
@@ -307,7 +324,7 @@ impl<P: Payload + Clone> PortHandle<P> {
     #[must_use]
     pub fn recv(&self) -> Option<Frame<P>> {
         let frame = self.port.queue.pop()?;
-        self.port.received.0.add(frame.len_on_wire());
+        self.port.received.0.add_alone(frame.len_on_wire());
         Some(frame)
     }
 
