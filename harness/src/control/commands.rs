@@ -47,6 +47,8 @@ pub const EVENTS: &[&str] = &[
     "NIC_DETACHED",
     "NIC_HEALTH",
     "NIC_RESET",
+    "PORT_RECOVERED",
+    "PORT_TROUBLE",
     "QP_ERROR",
 ];
 

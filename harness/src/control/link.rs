@@ -10,6 +10,7 @@ use crate::serve::ServerHandle;
 
 /// Executes `query-links`.
 pub fn query(server: &ServerHandle, _: &Arguments) -> Result<Value, Failure> {
+    let ports = server.port_status();
     let mut all = Vec::new();
     for cable in server.control().status() {
         let mut port = json!({
@@ -25,6 +26,10 @@ pub fn query(server: &ServerHandle, _: &Arguments) -> Result<Value, Failure> {
             port["up"] = glance.up.into();
             port["speed"] = glance.speed.into();
         }
+        let status = ports.iter().find(|status| status.port == cable.port);
+        if let Some(outside) = status.and_then(|status| status.outside) {
+            port["outside"] = outside.up.into();
+        }
         all.push(port);
     }
     Ok(json!({ "ports": all }))
@@ -39,11 +44,11 @@ fn all_ports(server: &ServerHandle) -> Vec<String> {
 pub fn set(server: &ServerHandle, arguments: &Arguments) -> Result<Value, Failure> {
     let port = arguments.needed("port")?;
     let up = arguments.flag("up").unwrap_or(true);
-    match server.nic(port) {
-        Some(n) => server.plug_cable(n, up).ok_or_else(gone)?,
-        None if server.control().set_plugged(port, up) => {}
-        None => return Err(not_found("port", port, all_ports(server))),
+    let known = all_ports(server);
+    if !known.iter().any(|name| name == port) {
+        return Err(not_found("port", port, known));
     }
+    server.plug_port(port, up).ok_or_else(gone)?;
     Ok(json!({}))
 }
 

@@ -10,6 +10,7 @@
 //! and counted. An outside that goes away is asked again each second; nobody else notices.
 
 mod bell;
+mod carrier;
 mod counters;
 mod interface;
 mod offload;
@@ -24,8 +25,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rocinante_device::mlx5::GuestPayload;
@@ -33,6 +35,7 @@ use rocinante_wire::cable::{Cable, Control};
 use rocinante_wire::switch::{PortWatch, Switch};
 
 use crate::serve::Clock;
+use crate::serve::events::Events;
 use bell::Bell;
 pub use counters::OutsideCounters;
 use counters::OutsideCounts;
@@ -106,6 +109,12 @@ pub trait Backend: Send {
         Err(Trouble::Gone(io::ErrorKind::BrokenPipe.into()))
     }
 
+    /// What an error means here, if that says more than the error itself.
+    fn explain(&self, error: &io::Error) -> Option<&'static str> {
+        let _ = error;
+        None
+    }
+
     /// Tries to have the outside back.
     ///
     /// # Errors
@@ -155,7 +164,12 @@ pub struct PortView {
     spec: PortSpec,
     watch: PortWatch<GuestPayload>,
     counts: Arc<OutsideCounts>,
+    bell: Arc<Bell>,
+    turns: Arc<AtomicU64>,
 }
+
+/// A port looks at its cable within microseconds, unless its host is very busy.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl PortView {
     /// What was asked for.
@@ -171,6 +185,17 @@ impl PortView {
     /// What passed on the other side.
     pub fn outside(&self) -> OutsideCounters {
         self.counts.get()
+    }
+
+    /// Waits until the port has seen what its cable was told before.
+    pub fn settle(&self) {
+        // The turn that is under way may have been at the cable before.
+        let enough = self.turns.load(Ordering::Acquire) + 2;
+        let end = Instant::now() + LOOK;
+        while self.turns.load(Ordering::Acquire) < enough && Instant::now() < end {
+            self.bell.ring();
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 }
 
@@ -192,6 +217,7 @@ impl Served {
         control: &Control,
         switch: &Switch<GuestPayload>,
         clock: Clock,
+        events: &Events,
     ) -> Result<Served> {
         let Opened { spec, backend } = opened;
         let bell = Arc::new(Bell::new().context("eventfd")?);
@@ -202,13 +228,14 @@ impl Served {
         let watch = port.watch();
         let counts: Arc<OutsideCounts> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
+        let turns: Arc<AtomicU64> = Arc::default();
         let runner = Runner::new(
             backend,
             (port, cable),
             Arc::clone(&bell),
             Arc::clone(&counts),
-            Arc::clone(&stop),
-            clock,
+            (Arc::clone(&stop), Arc::clone(&turns)),
+            (clock, events.clone()),
         );
         let thread = std::thread::Builder::new()
             .name(format!("port-{}", spec.name))
@@ -219,6 +246,8 @@ impl Served {
                 spec,
                 watch,
                 counts,
+                bell: Arc::clone(&bell),
+                turns,
             },
             bell,
             stop,

@@ -258,6 +258,15 @@ impl Backend for Packet {
         Ok(())
     }
 
+    fn explain(&self, error: &io::Error) -> Option<&'static str> {
+        Some(match Errno::from_io_error(error)? {
+            Errno::NETDOWN => "the interface is down",
+            Errno::NXIO | Errno::NODEV => "the interface is gone",
+            Errno::MSGSIZE => "a frame is longer than the interface's MTU",
+            _ => return None,
+        })
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         let there = interface::find(&self.name).is_some_and(|interface| interface.is_up());
         if !there {

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -12,11 +12,13 @@ use rocinante_wire::cable::CableEvent;
 use rocinante_wire::frame::Frame;
 use rocinante_wire::time::Time;
 use rustix::event::PollFlags;
+use serde_json::json;
 
 use super::bell::Bell;
 use super::counters::{OutsideCounts, add};
 use super::{Backend, HEADROOM, Received, Sent, Trouble};
-use crate::serve::{Clock, Plug};
+use crate::serve::events::Events;
+use crate::serve::{Clock, Plug, notes};
 
 /// Frames taken in one direction before the other one is looked at.
 const BATCH: usize = 64;
@@ -51,6 +53,8 @@ struct Outgoing {
 struct Episode {
     last: Time,
     lost: u64,
+    /// Nothing passes.
+    gone: bool,
     /// Something has come in since.
     heard: bool,
 }
@@ -62,7 +66,10 @@ pub(super) struct Runner {
     bell: Arc<Bell>,
     counts: Arc<OutsideCounts>,
     stop: Arc<AtomicBool>,
+    /// How often it has looked at its cable.
+    turns: Arc<AtomicU64>,
     clock: Clock,
+    events: Events,
     pool: BufPool,
     /// For the next frame from outside.
     spare: Option<Buf>,
@@ -84,8 +91,8 @@ impl Runner {
         plug: Plug,
         bell: Arc<Bell>,
         counts: Arc<OutsideCounts>,
-        stop: Arc<AtomicBool>,
-        clock: Clock,
+        (stop, turns): (Arc<AtomicBool>, Arc<AtomicU64>),
+        (clock, events): (Clock, Events),
     ) -> Runner {
         Runner {
             backend,
@@ -93,7 +100,9 @@ impl Runner {
             bell,
             counts,
             stop,
+            turns,
             clock,
+            events,
             pool: BufPool::for_frames(BUFFERS),
             spare: None,
             held: None,
@@ -115,6 +124,7 @@ impl Runner {
         while !self.stop.load(Ordering::Acquire) {
             let now = self.clock.now();
             self.take_events(now);
+            self.turns.fetch_add(1, Ordering::Release);
             self.look_after(now);
             let busy = self.take_in(now) | self.take_out(now);
             if !busy {
@@ -129,6 +139,7 @@ impl Runner {
             if let CableEvent::Carrier(up) = event {
                 port.set_link(up);
                 self.backend.set_carrier(up);
+                notes::tell_carrier(&self.events, port.name(), up);
             }
         }
     }
@@ -154,32 +165,59 @@ impl Runner {
     fn tell_over(&mut self) {
         if let Some(trouble) = self.trouble.take() {
             let name = self.plug.0.name();
-            info!(target: "port", "{name}: works again; {} frames were lost", trouble.lost);
+            let lost = trouble.lost;
+            info!(target: "port", "{name}: works again; {lost} frames were lost");
+            let data = || json!({ "port": name, "lost": lost });
+            self.events.tell("PORT_RECOVERED", data);
         }
     }
 
     fn note(&mut self, now: Time, trouble: &Trouble, lost: u64) {
-        let name = self.plug.0.name();
         let gone = matches!(trouble, Trouble::Gone(_));
+        if gone && self.reopen.is_none() {
+            self.counts.down.store(true, Ordering::Relaxed);
+            self.reopen = Some(now + REOPEN);
+        }
         match &mut self.trouble {
             Some(known) => {
                 known.last = now;
                 known.heard = false;
                 known.lost += lost;
+                // What costs a frame now and then may become worse.
+                if gone && !std::mem::replace(&mut known.gone, true) {
+                    self.tell_trouble(trouble);
+                }
             }
             none => {
-                warn!(target: "port", "{name}: {trouble}; frames are lost until it works again");
                 *none = Some(Episode {
                     last: now,
                     lost,
+                    gone,
                     heard: false,
                 });
+                self.tell_trouble(trouble);
             }
         }
-        if gone && self.reopen.is_none() {
-            self.counts.down.store(true, Ordering::Relaxed);
-            self.reopen = Some(now + REOPEN);
-        }
+    }
+
+    fn tell_trouble(&self, trouble: &Trouble) {
+        let name = self.plug.0.name();
+        let (error, gone) = match trouble {
+            Trouble::Passing(error) => (error, false),
+            Trouble::Gone(error) => (error, true),
+        };
+        let error = match self.backend.explain(error) {
+            Some(text) => text.to_owned(),
+            None => error.to_string(),
+        };
+        let cost = if gone {
+            "all frames are lost until it is back"
+        } else {
+            "frames are lost"
+        };
+        warn!(target: "port", "{name}: {error}: {cost}");
+        let data = || json!({ "port": name, "error": error, "gone": gone });
+        self.events.tell("PORT_TROUBLE", data);
     }
 
     /// The outside tells of trouble by itself: a frame that went out before did not arrive.

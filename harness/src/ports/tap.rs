@@ -2,21 +2,27 @@
 //!
 //! One that exists (made with `ip tuntap add mode tap`) is attached to, otherwise it is made and
 //! goes with the process. Addresses, MTU and up are the host's business. The kernel is told that
-//! it can leave nothing to hardware, so frames come complete.
+//! it can leave nothing to hardware, so frames come complete. The interface has a carrier while the
+//! port's cable has one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Result, anyhow};
+use log::info;
 use rustix::io::Errno;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::{Backend, HEADROOM, Received, Sent, Trouble, interface};
+use super::{Backend, HEADROOM, Received, Sent, Trouble, carrier, interface};
 
 /// A TAP interface.
 pub(super) struct Tap {
     name: String,
     device: Option<SyncDevice>,
+    /// The interface's number in the namespace of this process, whatever it is called by now.
+    index: Option<u32>,
+    /// The cable has a carrier.
+    up: bool,
 }
 
 fn attach(name: &str) -> io::Result<SyncDevice> {
@@ -39,8 +45,22 @@ impl Tap {
         })?;
         Ok(Tap {
             name: name.to_owned(),
+            index: device.if_index().ok(),
             device: Some(device),
+            up: true,
         })
+    }
+
+    /// Lets the host see the carrier, as far as possible: who has moved the interface to another
+    /// namespace does without.
+    fn show_carrier(&self) {
+        let Some(index) = self.index.filter(|_| self.device.is_some()) else {
+            return;
+        };
+        if let Err(error) = carrier::set(index, self.up) {
+            let (name, state) = (&self.name, if self.up { "up" } else { "down" });
+            info!(target: "port", "{name}: the host is not told that the link is {state}: {error}");
+        }
     }
 
     fn trouble(&mut self, error: Errno) -> Trouble {
@@ -94,11 +114,29 @@ impl Backend for Tap {
         }
     }
 
+    fn explain(&self, error: &io::Error) -> Option<&'static str> {
+        Some(match Errno::from_io_error(error)? {
+            Errno::IO => "the interface is down",
+            Errno::BADFD | Errno::NODEV => "the interface was deleted",
+            _ => return None,
+        })
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         self.device = None;
         // Who has deleted it makes it again, or does not want it.
         interface::find(&self.name).ok_or(io::ErrorKind::NotFound)?;
-        self.device = Some(attach(&self.name)?);
+        let device = attach(&self.name)?;
+        self.index = device.if_index().ok();
+        self.device = Some(device);
+        if !self.up {
+            self.show_carrier();
+        }
         Ok(())
+    }
+
+    fn set_carrier(&mut self, up: bool) {
+        self.up = up;
+        self.show_carrier();
     }
 }

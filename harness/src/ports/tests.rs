@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::serve::events::Heard;
 use crate::serve::{Server, ServerConfig};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -119,19 +120,27 @@ fn rules_know_ports_by_name() {
     }
     assert_eq!(receive(&east).0.len(), 60);
     assert_eq!(receive(&east).0.len(), 62);
-    // A pulled cable: nothing passes, and then it does again.
-    assert!(server.control().set_plugged("east", false));
-    until("no carrier", || {
-        server.control().status().iter().any(|cable| !cable.carrier)
-    });
+    // A pulled cable: nothing passes, and then it does again. It is told, and seen at once.
+    let events = server.events().subscribe(|| {});
+    let carriers = || -> Vec<bool> {
+        let cables = server.control().status();
+        cables.iter().map(|cable| cable.carrier).collect()
+    };
+    let heard = || match events.poll() {
+        Some(Heard::Event(event)) => Some((event.name, event.data["port"].clone())),
+        _ => None,
+    };
+    assert_eq!(server.plug_port("north", false), None);
+    assert_eq!(server.plug_port("east", false), Some(()));
+    assert_eq!(carriers(), [true, false]);
+    assert_eq!(heard(), Some(("LINK_DOWN", "east".into())));
     until("a drop", || {
         west.send_to(&frame(2, 1, 99), at[0]).unwrap();
         server.port_status()[0].counters.tx_packets > 3
     });
-    assert!(server.control().set_plugged("east", true));
-    until("carrier", || {
-        server.control().status().iter().all(|cable| cable.carrier)
-    });
+    assert_eq!(server.plug_port("east", true), Some(()));
+    assert_eq!(carriers(), [true, true]);
+    assert_eq!(heard(), Some(("LINK_UP", "east".into())));
     west.send_to(&frame(2, 1, 63), at[0]).unwrap();
     // What was on its way while the cable was pulled may still come.
     while receive(&east).0.len() != 63 {}
@@ -197,6 +206,7 @@ fn a_remote_may_come_late_and_go() {
     .unwrap();
     let west = far_end(at[1]);
     let status = || server.port_status()[1].outside.unwrap();
+    let events = server.events().subscribe(|| {});
     for _ in 0..2 {
         // The network says that nobody is there: what is sent meanwhile is lost and counted.
         let before = status().out_dropped;
@@ -214,4 +224,12 @@ fn a_remote_may_come_late_and_go() {
         east.send_to(&frame(1, 2, 62), at[2]).unwrap();
         assert_eq!(receive(&west).0.len(), 62);
     }
+    // Told once: it has not been calm for long enough in between.
+    let heard: Vec<_> = std::iter::from_fn(|| events.poll()).collect();
+    let [Heard::Event(trouble)] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(trouble.name, "PORT_TROUBLE");
+    assert_eq!(trouble.data["port"], "east");
+    assert_eq!(trouble.data["gone"], false);
 }

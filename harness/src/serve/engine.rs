@@ -154,8 +154,6 @@ pub struct Engine {
     health: u8,
     /// A frame that the port it is for has no room for.
     held: Option<NicFrame>,
-    /// The cable has one.
-    carrier: bool,
     /// A fault has pulled the NIC out.
     gone: bool,
 }
@@ -185,7 +183,6 @@ impl Engine {
             events,
             health: 0,
             held: None,
-            carrier: true,
             gone: false,
         }
     }
@@ -219,7 +216,7 @@ impl Engine {
                     self.nic.handle(now, input);
                     let faulty = self.nic.has_faults();
                     self.mailbox.faulty.store(faulty, Ordering::Relaxed);
-                    self.see_whether_gone();
+                    self.see_whether_gone(now);
                     // Who asked may have gone.
                     let _ = done.try_send(());
                 }
@@ -242,6 +239,7 @@ impl Engine {
                     let bus_master = self.nic.core.bus_master;
                     self.nic.handle(now, Input::Reset);
                     self.nic.handle(now, Input::BusMaster(bus_master));
+                    self.see_whether_gone(now);
                     let _ = done.try_send(());
                 }
                 Request::Look(look) => look(&self.nic),
@@ -280,24 +278,19 @@ impl Engine {
         }
     }
 
-    /// The link is up if there is a NIC and its cable has a carrier.
-    fn set_link(&self) {
-        let up = self.carrier && !self.gone;
-        if up != self.port.link() {
-            let name = if up { "LINK_UP" } else { "LINK_DOWN" };
-            self.events
-                .tell(name, || json!({ "port": self.port.name() }));
-            self.port.set_link(up);
-        }
-    }
-
-    /// A fault may have pulled the NIC out, or have let it come back.
-    fn see_whether_gone(&mut self) {
+    /// A fault may have pulled the NIC out, or have let it come back. The far end of its cable has no carrier meanwhile.
+    fn see_whether_gone(&mut self, now: Time) {
         let gone = self.nic.is_gone();
         if gone != self.gone {
             self.gone = gone;
             self.mailbox.plugs.fetch_add(1, Ordering::Release);
-            self.set_link();
+            self.cable.set_present(now, !gone);
+            self.take_events(now);
+            if !gone {
+                // What has happened to the cable in between.
+                let carrier = self.cable.carrier();
+                self.nic.handle(now, Input::Link(carrier));
+            }
         }
     }
 
@@ -306,9 +299,11 @@ impl Engine {
         while let Some(event) = self.cable.poll_event(now) {
             match event {
                 CableEvent::Carrier(up) => {
-                    self.carrier = up;
-                    self.set_link();
-                    self.nic.handle(now, Input::Link(up));
+                    self.port.set_link(up);
+                    if !self.gone {
+                        self.nic.handle(now, Input::Link(up));
+                    }
+                    notes::tell_carrier(&self.events, self.port.name(), up);
                 }
                 CableEvent::Speed(speed) => {
                     let speed = speed.map_or(self.speed, at_most);
@@ -364,7 +359,7 @@ impl Engine {
         let now = self.clock.now();
         // Deadlines do not wait until there is nothing else to do.
         self.nic.handle(now, Input::Tick);
-        self.see_whether_gone();
+        self.see_whether_gone(now);
         let mut given = 0;
         while given < BATCH && self.give_one(now) {
             given += 1;

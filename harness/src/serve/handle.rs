@@ -165,6 +165,19 @@ impl ServerHandle {
         self.ask(n, |done| Request::Cable(plugged, done))
     }
 
+    /// Plugs the cable of any port in, or pulls it. When this returns, whoever is plugged in has been told. `None` if
+    /// there is no such port.
+    pub fn plug_port(&self, name: &str, plugged: bool) -> Option<()> {
+        if let Some(n) = self.nic(name) {
+            return self.plug_cable(n, plugged);
+        }
+        let mut ports = self.0.ports.iter();
+        let port = ports.find(|port| port.spec().name == name)?;
+        self.control().set_plugged(name, plugged);
+        port.settle();
+        Some(())
+    }
+
     /// Lets the far end of the `n`th NIC's cable do speeds up to `speed`. When this returns the
     /// driver has been told of a link that came up anew. `None` if there is no such NIC.
     pub fn set_speed(&self, n: usize, speed: LinkSpeed) -> Option<()> {

@@ -8,7 +8,7 @@ pub mod events;
 mod faults;
 mod handle;
 mod model;
-mod notes;
+pub(crate) mod notes;
 mod spec;
 mod wake;
 
@@ -118,13 +118,19 @@ struct Served {
 ///
 /// What can be asked of it is said at its [`ServerHandle`].
 pub struct Server {
-    nics: Vec<Served>,
-    ports: Vec<ports::Served>,
-    handle: ServerHandle,
-    shutdown: Shutdown,
+    // Closed first: who comes through asks the NICs.
     doors: Doors,
+    threads: Threads,
+    handle: ServerHandle,
     // Ends with the server.
     _ageing: Ageing,
+}
+
+/// What serves NICs and ports; ended when dropped, also where a server has not come into being.
+struct Threads {
+    nics: Vec<Served>,
+    ports: Vec<ports::Served>,
+    shutdown: Shutdown,
 }
 
 impl Server {
@@ -162,23 +168,33 @@ impl Server {
         }
         let events = Events::default();
         let links: Links<GuestPayload> = Links::new();
-        let shutdown = Shutdown::new().context("shutdown eventfd")?;
         let clock = Clock::start();
-        let mut nics = Vec::new();
+        let mut threads = Threads {
+            nics: Vec::new(),
+            ports: Vec::new(),
+            shutdown: Shutdown::new().context("shutdown eventfd")?,
+        };
         for (spec, listener) in specs.iter().zip(listeners) {
             let switch = links.get(&spec.link);
-            let served = serve_one(spec, listener, &shutdown, (clock, &events), |waker| {
-                let cable = Cable::new(&control, &spec.link, &spec.name(), Arc::clone(&waker));
-                (switch.add_port(&spec.name(), waker), cable)
-            })?;
-            nics.push(served);
+            let served = serve_one(
+                spec,
+                listener,
+                &threads.shutdown,
+                (clock, &events),
+                |waker| {
+                    let cable = Cable::new(&control, &spec.link, &spec.name(), Arc::clone(&waker));
+                    (switch.add_port(&spec.name(), waker), cable)
+                },
+            )?;
+            threads.nics.push(served);
         }
-        let mut ports = Vec::new();
         for (spec, opened) in config.ports.iter().zip(opened) {
             let switch = links.get(&spec.link);
-            ports.push(ports::Served::start(opened, &control, &switch, clock)?);
+            let served = ports::Served::start(opened, &control, &switch, clock, &events)?;
+            threads.ports.push(served);
         }
-        let members = nics
+        let members = threads
+            .nics
             .iter()
             .map(|nic| {
                 (
@@ -188,19 +204,17 @@ impl Server {
                 )
             })
             .collect();
-        let views = ports.iter().map(|port| port.view().clone()).collect();
+        let views = threads.ports.iter().map(|port| port.view().clone());
+        let views = views.collect();
         let handle = ServerHandle::new(members, views, control, events, captures);
         handle.set_faults(config.faults)?;
-        let mut server = Server {
-            nics,
-            ports,
+        let doors = Doors::open(config.control.as_deref(), config.metrics, &handle)?;
+        Ok(Server {
+            doors,
+            threads,
             handle,
-            shutdown,
-            doors: Doors::default(),
             _ageing: Ageing::start(move || links.age(), ageing::PERIOD)?,
-        };
-        server.doors = Doors::open(config.control.as_deref(), config.metrics, &server.handle)?;
-        Ok(server)
+        })
     }
 
     /// Where metrics are to be had.
@@ -220,6 +234,12 @@ impl Server {
 
     fn end(&mut self) -> Result<()> {
         self.doors = Doors::default();
+        self.threads.end()
+    }
+}
+
+impl Threads {
+    fn end(&mut self) -> Result<()> {
         self.shutdown.trigger();
         self.ports.clear();
         let mut result = Ok(());
@@ -246,7 +266,7 @@ impl Deref for Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Threads {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             error!("{error:#}");
@@ -298,7 +318,14 @@ fn serve_one(
                 .map_err(anyhow::Error::from);
             ended.inspect_err(|failure| error!("{failure:#}"))
         })
-        .context("vfio-user thread")?;
+        .context("vfio-user thread");
+    let pci_thread = match pci_thread {
+        Ok(thread) => thread,
+        Err(error) => {
+            mailbox.stop();
+            return joined(engine_thread).and(Err(error));
+        }
+    };
     Ok(Served {
         spec: spec.clone(),
         watch,

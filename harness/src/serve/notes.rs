@@ -1,4 +1,4 @@
-//! What a NIC notes, as events. Knows the words, not when they are said.
+//! What NICs and ports note, as events. Knows the words, not when they are said.
 
 use rocinante_device::mlx5::inspect::FailureInfo;
 use rocinante_device::mlx5::leak::Goodbye;
@@ -17,6 +17,12 @@ pub fn tell(events: &Events, nic: &str, note: &Note) {
         }
         Value::Object(all)
     });
+}
+
+/// Tells that the carrier of a port came or went.
+pub fn tell_carrier(events: &Events, port: &str, up: bool) {
+    let name = if up { "LINK_UP" } else { "LINK_DOWN" };
+    events.tell(name, || json!({ "port": port }));
 }
 
 fn describe(note: &Note) -> (&'static str, Value) {

@@ -80,6 +80,8 @@ pub struct Cable<P> {
     link: LinkState,
     /// When the link changes next.
     link_due: Option<Time>,
+    /// What is plugged in is there.
+    present: bool,
     events: VecDeque<CableEvent>,
     /// Frames with a wrong frame check sequence that have been told of.
     fcs_errors: u64,
@@ -110,6 +112,7 @@ impl<P: Payload + Clone> Cable<P> {
                 speed: None,
             },
             link_due: None,
+            present: true,
             events: VecDeque::new(),
             fcs_errors: 0,
             pool: BufPool::for_frames(BUFFERS),
@@ -190,6 +193,13 @@ impl<P: Payload + Clone> Cable<P> {
     /// Plugs it in or pulls it out, at once.
     pub fn set_plugged(&mut self, now: Time, plugged: bool) {
         self.shared.plugged.store(plugged, Ordering::Relaxed);
+        self.update_link(now);
+        self.refresh(now);
+    }
+
+    /// What is plugged in is there or has gone, whatever the plug says: an adapter that was pulled out of its slot.
+    pub fn set_present(&mut self, now: Time, present: bool) {
+        self.present = present;
         self.update_link(now);
         self.refresh(now);
     }
@@ -364,7 +374,7 @@ impl<P: Payload + Clone> Cable<P> {
     /// The state of the link at a time, and when it changes next.
     fn link_at(&mut self, at: Time) -> (LinkState, Option<Time>) {
         let mut state = LinkState {
-            carrier: self.shared.plugged.load(Ordering::Relaxed),
+            carrier: self.present && self.shared.plugged.load(Ordering::Relaxed),
             blackhole: [false; 2],
             speed: None,
         };

@@ -62,6 +62,20 @@ fn plugs_black_holes_and_speeds() {
         Some(CableEvent::Carrier(true))
     );
     assert!(world.cable.transmit(us(2), send(1), &()).is_some());
+    // An adapter that leaves its slot takes the carrier along, whatever the plug says.
+    world.cable.set_present(us(2), false);
+    assert_eq!(
+        world.cable.poll_event(us(2)),
+        Some(CableEvent::Carrier(false))
+    );
+    let status = &world.control.status()[0];
+    assert!(status.plugged && !status.carrier);
+    assert!(world.cable.receive(us(2), send(1), &()).is_none());
+    world.cable.set_present(us(2), true);
+    assert_eq!(
+        world.cable.poll_event(us(2)),
+        Some(CableEvent::Carrier(true))
+    );
     world.set(
         "[[link]]\nname = \"b\"\nfault = \"blackhole\"\ndirection = \"rx\"\n\
          [[link]]\nname = \"s\"\nfault = \"speed\"\nspeed = 25000\n",

@@ -1,15 +1,17 @@
 //! Ports of the switch that leave the process, with real guests: TAP, a host interface and VXLAN to networks of the host, and
-//! tunnels between two processes.
+//! tunnels between two processes. What needs no guest is in [`interfaces`].
+
+mod interfaces;
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rocinante_harness::lab::demo::Fabric;
 use rocinante_harness::lab::{self, Emulated, Guest, GuestConfig, complaints};
 use rocinante_harness::ports::OutsideCounters;
-use rocinante_harness::serve::{Server, ServerConfig};
+use rocinante_harness::serve::ServerConfig;
 use rocinante_tests::guests::{ADDRESSES, PATIENCE, Pair, alone, finish, lab};
 use rocinante_tests::hostnet::{self, Interface, Namespace, ip, until};
 use rocinante_tests::program::program;
@@ -319,72 +321,4 @@ fn two_processes_are_one_fabric() {
     assert!(answered.is_ok_and(|output| !output.ok()), "who answers?");
     assert!(fabric.server().inventory(0).is_some(), "the NIC has ended");
     pair.assert_no_complaints();
-}
-
-/// A frame with a source of its own, behind so many tags.
-fn tagged(tags: &[[u8; 4]], len: usize) -> Vec<u8> {
-    let mut frame = vec![0x02, 0, 0, 0, 0, 2, 0x02, 0x52, 0x4f, 0x43, 0x49, 0x01];
-    frame.extend(tags.as_flattened());
-    // Local experimental (IEEE 802a).
-    frame.extend([0x88, 0xb5]);
-    frame.extend((frame.len()..len).map(|n| n as u8));
-    frame
-}
-
-/// The kernel takes tags out of frames; the port puts them back.
-#[test]
-fn tags_pass_host_interfaces() {
-    hostnet::assert_possible();
-    let name = hostnet::name("v");
-    ip(&format!(
-        "link add {name} mtu 9000 type veth peer name {name}x mtu 9000"
-    ));
-    let _pair = Interface(name.clone());
-    ip(&format!("link set {name} up"));
-    ip(&format!("link set {name}x up"));
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let [near, west, far, east] =
-        [11, 12, 13, 14].map(|n| SocketAddr::from(([127, 1 + high % 254, low, n], 4000)));
-    let ports = [
-        format!("udp={near},remote={west},link=west,name=west"),
-        format!("host={name},link=west"),
-        format!("host={name}x,link=east"),
-        format!("udp={far},remote={east},link=east,name=east"),
-    ];
-    let server = Server::serve(ServerConfig {
-        ports: ports.map(|text| text.parse().unwrap()).into(),
-        ..ServerConfig::default()
-    });
-    let server = server.unwrap_or_else(|error| panic!("{error:#}"));
-    let [west, east] = [west, east].map(|address| UdpSocket::bind(address).unwrap());
-    east.set_read_timeout(Some(PATIENCE)).unwrap();
-    let priority = [0x81, 0, 0xe0, 0];
-    let (customer, service) = ([0x81, 0, 0x60, 5], [0x88, 0xa8, 0x0f, 0xfe]);
-    for tags in [
-        &[][..],
-        &[customer],
-        &[service],
-        &[priority],
-        &[service, customer],
-        &[customer, customer],
-    ] {
-        for len in [60, 1514, 9014] {
-            let frame = tagged(tags, len);
-            west.send_to(&frame, near).unwrap();
-            // The host greets its interfaces as well.
-            let mut got = vec![0; 65536];
-            let got = loop {
-                let (len, _) = east.recv_from(&mut got).unwrap_or_else(|error| {
-                    panic!(
-                        "{tags:x?}, {len} bytes: {error}; {:#?}",
-                        server.port_status()
-                    )
-                });
-                if got[6..12] == frame[6..12] {
-                    break &got[..len];
-                }
-            };
-            assert!(got == frame, "{tags:x?}, {len} bytes: {:x?}", &got[..32]);
-        }
-    }
 }
