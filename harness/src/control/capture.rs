@@ -76,7 +76,9 @@ pub fn state(server: &ServerHandle) -> Value {
 }
 
 fn describe(status: &CaptureStatus) -> Value {
-    let CaptureStatus { spec, stats, error } = status;
+    let CaptureStatus {
+        spec, stats, error, ..
+    } = status;
     let ring = spec
         .ring
         .map(|ring| json!({ "size": ring.size, "files": ring.files }));

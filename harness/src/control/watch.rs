@@ -68,7 +68,8 @@ struct Seen {
     rules: Arc<Rules>,
     /// Faults that have hit, by name.
     hits: HashMap<String, Rule>,
-    capture_failed: bool,
+    /// The number of the last capture that has failed.
+    failed: Option<u64>,
 }
 
 impl Seen {
@@ -76,7 +77,7 @@ impl Seen {
         Seen {
             rules: server.control().rules(),
             hits: HashMap::new(),
-            capture_failed: false,
+            failed: None,
         }
     }
 
@@ -114,15 +115,16 @@ impl Seen {
     }
 
     fn capture(&mut self, server: &ServerHandle) {
-        let status = server.capture_status();
-        let error = status.as_ref().and_then(|status| status.error.clone());
-        let failed = error.is_some();
-        if failed && !self.capture_failed {
-            let path = status.map(|status| status.spec.path.display().to_string());
-            server
-                .events()
-                .tell("CAPTURE_FAILED", || json!({ "path": path, "error": error }));
+        let Some(status) = server.capture_status() else {
+            return;
+        };
+        // One may follow the other between two looks.
+        if status.error.is_none() || self.failed == Some(status.number) {
+            return;
         }
-        self.capture_failed = failed;
+        self.failed = Some(status.number);
+        let path = status.spec.path.display().to_string();
+        let data = || json!({ "path": path, "error": status.error });
+        server.events().tell("CAPTURE_FAILED", data);
     }
 }

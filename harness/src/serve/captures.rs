@@ -1,8 +1,11 @@
 //! The capture of a server: started and stopped at any time, by any thread. Knows where it goes and
 //! what of, not what frames look like.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -97,6 +100,8 @@ impl CaptureSpec {
 /// How a capture is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureStatus {
+    /// One of its own for each capture of a server.
+    pub number: u64,
     /// What it was asked for.
     pub spec: CaptureSpec,
     /// What has become of the frames.
@@ -107,14 +112,47 @@ pub struct CaptureStatus {
 
 /// The capture that runs, if one does.
 #[derive(Debug, Default)]
-pub struct Captures(Mutex<Option<CaptureSpec>>);
+pub struct Captures {
+    running: Mutex<Option<Running>>,
+    /// So many were started.
+    started: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    number: u64,
+    spec: CaptureSpec,
+    /// The file that was made: device and inode. A ring makes new ones by itself.
+    file: Option<(u64, u64)>,
+}
+
+impl Running {
+    fn new(number: u64, spec: CaptureSpec) -> Running {
+        let file = match spec.ring {
+            None => file_id(&spec.path),
+            Some(_) => None,
+        };
+        Running { number, spec, file }
+    }
+
+    /// What is wrong with the file, though it can be written to.
+    fn lost(&self) -> Option<String> {
+        let there = self.file.is_none() || file_id(&self.spec.path) == self.file;
+        (!there).then(|| "the file was removed or replaced".to_owned())
+    }
+}
+
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
 
 impl Captures {
     /// Starts one, unless another runs.
     pub fn start(&self, control: &Control, spec: CaptureSpec) -> Result<()> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*running {
-            bail!("a capture to {} is running", running.path.display());
+            bail!("a capture to {} is running", running.spec.path.display());
         }
         let capture = match spec.ring {
             None => Capture::create(&spec.path),
@@ -122,30 +160,44 @@ impl Captures {
         };
         let capture = capture.with_context(|| format!("capture {}", spec.path.display()))?;
         control.start_capture_at(capture, spec.place.clone());
-        *running = Some(spec);
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        *running = Some(Running::new(number, spec));
         Ok(())
     }
 
     /// Completes the one that runs; traffic goes on without. `None` if there is none.
     pub fn stop(&self, control: &Control) -> Option<CaptureStatus> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let spec = running.take()?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = running.take()?;
         let capture = control.stop_capture()?;
+        // What is left may take as long as the disk, or the reader of a pipe: others do not wait.
+        drop(running);
         let before = capture.stats();
         let (stats, error) = match capture.finish() {
-            Ok(stats) => (stats, None),
+            Ok(stats) => (stats, ended.lost()),
             Err(error) => (before, Some(error.to_string())),
         };
+        let Running { number, spec, .. } = ended;
         info!("capture {}: {stats:?}", spec.path.display());
-        Some(CaptureStatus { spec, stats, error })
+        Some(CaptureStatus {
+            number,
+            spec,
+            stats,
+            error,
+        })
     }
 
     /// How the one that runs is doing.
     pub fn status(&self, control: &Control) -> Option<CaptureStatus> {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let spec = running.clone()?;
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = running.clone()?;
         let (stats, error) = control.capture_stats()?;
-        Some(CaptureStatus { spec, stats, error })
+        Some(CaptureStatus {
+            number: running.number,
+            stats,
+            error: error.or_else(|| running.lost()),
+            spec: running.spec,
+        })
     }
 }
 
@@ -189,6 +241,12 @@ mod tests {
         let error = captures.start(&control, nowhere).unwrap_err();
         assert!(format!("{error:#}").contains("No such file"), "{error:#}");
         // A failed start leaves room for the next.
-        captures.start(&control, spec).unwrap();
+        captures.start(&control, spec.clone()).unwrap();
+        // A file that is taken away is missed, while it runs and at the end.
+        fs::remove_file(&spec.path).unwrap();
+        let gone = Some("the file was removed or replaced".to_owned());
+        assert_eq!(captures.status(&control).unwrap().error, gone);
+        fs::write(&spec.path, "another").unwrap();
+        assert_eq!(captures.stop(&control).unwrap().error, gone);
     }
 }
