@@ -305,6 +305,12 @@ fn port_metrics(text: &mut Text, server: &ServerHandle) {
         let name = format!("port_outside_{name}_total");
         text.family(&name, Type::Counter, help, samples);
     }
+    let there = snapshot.ports.iter().filter_map(|port| {
+        let labels = vec![("port", &port.port[..]), ("link", &port.link[..])];
+        Some((labels, port.outside.as_ref()?.up.into()))
+    });
+    let help = "Whether the outside of a port that leaves the process is there.";
+    text.family("port_outside_up", Type::Gauge, help, there);
     let cables = &snapshot.cables;
     let states: [(&str, &str, Vec<bool>); 2] = [
         (
