@@ -129,8 +129,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("ready");
     let ender = server.handle().clone();
     std::thread::spawn(move || {
-        signals.forever().next();
+        let mut told = signals.forever();
+        told.next();
         ender.quit();
+        // Whoever says it twice does not want to wait for the rest of a capture.
+        if let Some(signal) = told.next() {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
     });
     server.wait_for_quit();
     server.stop()?;

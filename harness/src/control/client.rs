@@ -130,7 +130,8 @@ impl Client {
             let message = message.ok_or(ClientError::Timeout(self.patience))?;
             if message.get("event").is_some() {
                 self.events.push_back(message);
-            } else if message["id"] == id {
+            } else if message["id"] == id || message.get("id").is_none() {
+                // Without: the server could not read the request, which may be too long.
                 return Ok(message);
             }
             // Else an answer to something that was given up.

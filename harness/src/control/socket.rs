@@ -136,6 +136,7 @@ fn wait<const N: usize>(
 
 fn accept(listener: &UnixListener, server: &ServerHandle, shutdown: &Shutdown) {
     let mut clients: Vec<JoinHandle<()>> = Vec::new();
+    let mut refusing = false;
     loop {
         let fds = [
             (listener.as_fd(), PollFlags::IN),
@@ -155,20 +156,22 @@ fn accept(listener: &UnixListener, server: &ServerHandle, shutdown: &Shutdown) {
             }
         };
         clients.retain(|client| !client.is_finished());
-        let refused = if clients.len() >= MAX_CLIENTS {
+        let refused = refusal(&stream).or_else(|| {
             let desc = format!("{MAX_CLIENTS} clients are connected already");
-            Some(Failure::new(Class::Failed, desc))
-        } else {
-            refusal(&stream)
-        };
+            (clients.len() >= MAX_CLIENTS).then(|| Failure::new(Class::Failed, desc))
+        });
         if let Some(failure) = refused {
-            info!(target: "control", "client refused: {failure}");
+            // Who comes again and again does not fill the log.
+            if !std::mem::replace(&mut refusing, true) {
+                info!(target: "control", "client refused: {failure}");
+            }
             let _ = stream.set_nonblocking(true);
             let line = format!("{}\r\n", answer(Err(failure), None));
             // If there is no room for it, the client has gone.
             let _ = (&stream).write(line.as_bytes());
             continue;
         }
+        refusing = false;
         let (server, stop) = (server.clone(), shutdown.clone());
         let client = std::thread::Builder::new()
             .name("control-client".into())

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rocinante_harness::control::session::MAX_LINE;
 use rocinante_tests::program::program;
 
 use super::{RULES, Served};
@@ -29,8 +30,12 @@ fn people_get_tables_one_line_errors_and_exit_codes() {
     let program = program();
     let served = Served::start();
     let bad = "[[rule]]\nname = \"a\"\naction = \"explode\"\n";
-    fs::write(served.folder.path().join("bad.toml"), bad).unwrap();
-    fs::write(served.folder.path().join("good.toml"), RULES).unwrap();
+    let folder = served.folder.path();
+    fs::write(folder.join("bad.toml"), bad).unwrap();
+    fs::write(folder.join("good.toml"), RULES).unwrap();
+    fs::write(folder.join("long.toml"), "#".repeat(MAX_LINE + 1)).unwrap();
+    // In JSON it takes twice as much.
+    fs::write(folder.join("escaped.toml"), "\n".repeat(MAX_LINE)).unwrap();
     for (arguments, code, text) in [
         (&["link", "down", "nic1"][..], 0, ""),
         (&["link", "list"], 0, "nic1  link0  no       no       down"),
@@ -50,6 +55,18 @@ fn people_get_tables_one_line_errors_and_exit_codes() {
             1,
             "no fault 'lose one' (count all)\n",
         ),
+        (&["faults", "clear"], 0, ""),
+        (&["faults", "list"], 0, "no faults\n"),
+        (
+            &["faults", "load", "long.toml"],
+            1,
+            "long.toml: more than 1 MiB\n",
+        ),
+        (
+            &["faults", "load", "escaped.toml"],
+            1,
+            "a request of more than 1048576 bytes\n",
+        ),
         (&["objects", "nic0"], 0, "pages\n"),
         (&["objects", "nic0", "qq"], 2, "'qq' is no kind of object"),
         (&["capture", "start", "a.pcapng", "--ring", "1M,2"], 0, ""),
@@ -58,6 +75,8 @@ fn people_get_tables_one_line_errors_and_exit_codes() {
         (&["inject", "nic0", "rain"], 2, "'rain' cannot be injected"),
         (&["raw", "query-version"], 0, "\"protocol\": 1"),
         (&["status"], 0, "disabled"),
+        (&["commands"], 0, "port=string up=boolean\n"),
+        (&["commands"], 0, "LINK_DOWN"),
         (&["fly"], 2, "unrecognized subcommand"),
         (&["quit"], 0, ""),
     ] {

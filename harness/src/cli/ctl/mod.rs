@@ -4,7 +4,7 @@
 mod show;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use crate::control::client::{Client, ClientError, default_socket};
+use crate::control::session::MAX_LINE;
 use crate::serve::CaptureRing;
 
 /// The exit code for wrong arguments and for rules with mistakes.
@@ -55,7 +56,7 @@ enum Command {
     Inject {
         /// The NIC
         nic: String,
-        /// async, event, interrupt, health, pages, module, sensor, removal …, or clear for all that lasts
+        /// async, event, interrupt, health, pages, module, sensor or removal; or clear for all that lasts
         kind: String,
         /// What belongs to it, such as syndrome=FW_INTERNAL_ERR or pages=100
         #[arg(value_name = "KEY=VALUE", value_parser = parse_key)]
@@ -73,7 +74,7 @@ enum Command {
     Objects {
         /// The NIC
         nic: String,
-        /// qp, cq, eq, mkey, srq, pd, sq, rq, tir, tis, flow-table, q-counter, gid …; left out: how many of each
+        /// qp, cq, eq, mkey, srq, pd, xrcd, uar, sq, rq, tir, tis, flow-table, q-counter or gid; left out: how many of each
         kind: Option<String>,
         /// Begin with this number
         #[arg(long, default_value_t = 0)]
@@ -236,6 +237,16 @@ fn absolute(path: &Path) -> Result<String> {
     }
 }
 
+/// All of a file of faults, unless it is longer than a request can be.
+fn read(file: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(MAX_LINE as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > MAX_LINE {
+        return Err(io::Error::other("more than 1 MiB"));
+    }
+    Ok(text)
+}
+
 /// The protocol's command and its arguments.
 fn request(command: &Command) -> Result<(&'static str, Value)> {
     Ok(match command {
@@ -248,9 +259,10 @@ fn request(command: &Command) -> Result<(&'static str, Value)> {
         }
         Command::Faults(Faults::Load { file }) => {
             let text = if file.as_os_str() == "-" {
-                io::read_to_string(io::stdin()).context("standard input")?
+                read(io::stdin()).context("standard input")?
             } else {
-                fs::read_to_string(file).with_context(|| file.display().to_string())?
+                let text = fs::File::open(file).and_then(read);
+                text.with_context(|| file.display().to_string())?
             };
             ("load-faults", json!({ "text": text }))
         }
@@ -310,9 +322,6 @@ fn act(arguments: &Arguments) -> Result<()> {
         } => objects(&mut client, nic, kind, *from, *limit)?,
         _ => client.execute(name, request)?,
     };
-    if arguments.json {
-        return print(&format!("{answer:#}\n"));
-    }
     let text = match &arguments.command {
         Command::Status => show::status(&answer),
         Command::Link(Link::List) => show::links(&answer),
@@ -325,7 +334,17 @@ fn act(arguments: &Arguments) -> Result<()> {
         Command::Commands => show::commands(&answer),
         _ => String::new(),
     };
-    print(&text)
+    if arguments.json {
+        print(&format!("{answer:#}\n"))?;
+    } else {
+        print(&text)?;
+    }
+    match &arguments.command {
+        Command::Capture(Capture::Stop) if answer["error"].is_string() => {
+            bail!("the capture is not whole")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print(text: &str) -> Result<()> {
@@ -360,6 +379,7 @@ fn objects(
         match next {
             Some(next) if limit.is_none_or(|limit| objects.len() < limit) => from = next,
             _ => {
+                objects.truncate(limit.unwrap_or(usize::MAX));
                 page["objects"] = objects.into();
                 return Ok(page);
             }

@@ -128,13 +128,18 @@ pub fn links(answer: &Value) -> String {
                 cell(&port["plugged"]),
                 cell(&port["carrier"]),
                 speed(&port["speed"]),
+                cell(&port["outside"]),
             ]
         })
         .collect();
-    table(&["PORT", "LINK", "PLUGGED", "CARRIER", "SPEED"], ports)
+    let head = ["PORT", "LINK", "PLUGGED", "CARRIER", "SPEED", "OUTSIDE"];
+    table(&head, ports)
 }
 
 pub fn faults(answer: &Value) -> String {
+    if answer["faults"].as_array().is_some_and(Vec::is_empty) {
+        return "no faults\n".to_owned();
+    }
     rows(
         &answer["faults"],
         &[
@@ -338,11 +343,30 @@ pub fn capture(capture: &Value) -> String {
     text + "\n"
 }
 
+/// Each command with its arguments, and what can be subscribed to.
 pub fn commands(answer: &Value) -> String {
-    rows(
-        &answer["commands"],
-        &[("COMMAND", "name"), ("WHAT IT DOES", "does")],
-    )
+    let commands = answer["commands"].as_array().into_iter().flatten();
+    let commands = commands
+        .map(|command| {
+            let arguments = command["arguments"].as_array().into_iter().flatten();
+            let arguments = arguments.map(|argument| {
+                let (name, kind) = (cell(&argument["name"]), cell(&argument["type"]));
+                match argument["required"].as_bool() {
+                    Some(true) => format!("{name}={kind}"),
+                    _ => format!("[{name}={kind}]"),
+                }
+            });
+            vec![
+                cell(&command["name"]),
+                cell(&command["does"]),
+                arguments.collect::<Vec<_>>().join(" "),
+            ]
+        })
+        .collect();
+    let head = ["COMMAND", "WHAT IT DOES", "ARGUMENTS"];
+    let events = answer["events"].as_array().into_iter().flatten();
+    let events: Vec<_> = events.map(cell).collect();
+    format!("{}\nevents: {}\n", table(&head, commands), events.join(" "))
 }
 
 /// `12:34:56.789012 LINK_DOWN port=a`, in UTC.
