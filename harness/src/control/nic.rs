@@ -53,8 +53,11 @@ pub fn glance(server: &ServerHandle, n: usize) -> Result<Glance, Failure> {
                 State::Stopped => "stopped",
             },
             driver: nic.core.hca.driver_version.clone(),
-            up: nic.core.port.link_up(),
-            speed: u64::from(nic.core.port.operational_speed().1) * 100,
+            up: nic.core.port.link_up() && !nic.is_gone(),
+            speed: match nic.is_gone() {
+                true => 0,
+                false => u64::from(nic.core.port.operational_speed().1) * 100,
+            },
             health: nic.health_syndrome(),
             inventory: Inventory::of(nic),
         })

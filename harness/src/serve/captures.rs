@@ -142,8 +142,9 @@ impl Running {
     }
 }
 
+/// Which file it is; a pipe is whoever's has opened it, whatever becomes of its name.
 fn file_id(path: &Path) -> Option<(u64, u64)> {
-    let file = fs::metadata(path).ok()?;
+    let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     Some((file.dev(), file.ino()))
 }
 
