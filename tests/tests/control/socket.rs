@@ -124,7 +124,7 @@ fn a_server_that_cannot_start_leaves_nothing() {
             tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|name| name.contains("-late")).collect()
     };
-    let wait_for_threads = |count| {
+    let wait_for_threads = |count: usize| {
         let end = Instant::now() + PATIENCE;
         while threads().len() != count {
             assert!(Instant::now() < end, "not {count}: {:?}", threads());
