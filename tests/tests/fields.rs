@@ -346,7 +346,8 @@ fn a_dissector_finds_what_rules_set() {
             .expect("it was asked for");
         let scale = if WORDS.contains(&name) { 4 } else { 1 };
         // Some are shown as bytes.
-        let bytes = u128::from_str_radix(&packet[at], 16).ok();
+        let bytes = packet[at].split(',').next();
+        let bytes = bytes.and_then(|digits| u128::from_str_radix(digits, 16).ok());
         if ![number(&packet[at]), bytes].contains(&Some(scale * value)) {
             wrong.push(format!(
                 "{name} = {value:#x}, and {shown} is {:?}",
