@@ -48,7 +48,7 @@ impl Link {
 
     /// Carries frames until there are none; how many.
     fn carry(&mut self, ends: &mut [Driver<Local>; 2]) -> usize {
-        self.now = self.now + std::time::Duration::from_micros(1);
+        self.now += std::time::Duration::from_micros(1);
         let (now, mut frames) = (self.now, 0);
         loop {
             let before = frames;
