@@ -1,29 +1,29 @@
 //! The NIC as a state machine: inputs, outputs and the order in which work is done.
 
+mod commands;
+mod deadlines;
+mod deliver;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, trace, warn};
+use log::{debug, info};
 use rocinante_dma::MemoryMap;
-use rocinante_firmware_cmd::mlx5::log::{Hex, Line};
-use rocinante_firmware_cmd::mlx5::queue::{CommandQueue, FetchError, Request, SLOTS, Wrong};
-use rocinante_wire::roce::RoceFrame;
+use rocinante_firmware_cmd::mlx5::queue::CommandQueue;
 use rocinante_wire::time::Time;
 
 use super::bar::{Action, Bar, nic_interface};
-use super::cmd;
 use super::core::{Core, NicConfig, NicFrame};
-use super::eq::{Eqe, EventType};
 use super::eth;
 use super::fault::{self, Faults, Injection, Plan};
 use super::hca;
 use super::pause::{self, Turn};
 use super::port;
-use super::qp::host::SendHost;
-use super::qp::{Engine, Qp, State, datagram, error, receive, transmit};
+use super::qp::{Qp, State, error, transmit};
 use super::table::Table;
 use super::timer::TimerKey;
+use deadlines::arm_timer;
 
 /// What happens to a NIC.
 #[derive(Debug)]
@@ -69,9 +69,6 @@ const BURST: usize = 8;
 
 /// How long a software reset takes: drivers wait up to a minute, and want to see it under way.
 const SW_RESET_TIME: Duration = Duration::from_millis(20);
-
-/// How long a deadline waits that comes while bus mastering is off.
-const POSTPONED: Duration = Duration::from_millis(100);
 
 /// A NIC.
 pub struct Nic {
@@ -338,110 +335,6 @@ impl Nic {
         }
     }
 
-    fn run_commands(&mut self, mask: u32) {
-        if !self.core.bus_master || self.bar.faults.dead() {
-            return;
-        }
-        // The page slot comes last in the mask and must not wait: each slot is on its own anyway.
-        for slot in (0..SLOTS).filter(|slot| mask >> slot & 1 == 1) {
-            self.run_command(slot);
-        }
-    }
-
-    fn run_command(&mut self, slot: u8) {
-        let Some(queue) = self.queue else { return };
-        let mut input = std::mem::take(&mut self.command_input);
-        let had_events = self.core.eqs.subscriber(EventType::Command).is_some();
-        let mut answered = true;
-        match queue.fetch(&self.core.mem, slot, &mut input) {
-            Ok(request) if self.faults.is_some() => {
-                answered = fault::execute(self, queue, &request, &input);
-            }
-            Ok(request) => {
-                let output = self.perform(&request, &input);
-                self.answer(queue, &request, &output, None);
-                self.keep_output(output);
-            }
-            Err(FetchError::Malformed { slot, status }) => {
-                warn!(target: "mlx5::cmd", "{}: command slot {slot}: {status:?}", self.core.config.name);
-                if let Err(error) = queue.reject(&self.core.mem, slot, status) {
-                    warn!(target: "mlx5::cmd", "command slot {slot}: {error}");
-                }
-            }
-            Err(error @ FetchError::Unreachable { .. }) => {
-                self.command_input = input;
-                warn!(
-                    target: "mlx5::cmd",
-                    "{}: {error}: is the guest's memory shared with this process \
-                     (memory-backend-memfd,share=on)?",
-                    self.core.config.name
-                );
-                return;
-            }
-            Err(error @ FetchError::NotOwned(_)) => {
-                self.command_input = input;
-                debug!(target: "mlx5::cmd", "{}: {error}", self.core.config.name);
-                return;
-            }
-        }
-        self.command_input = input;
-        // The command that makes or removes the command EQ is polled for.
-        if answered && had_events && self.core.eqs.subscriber(EventType::Command).is_some() {
-            self.core.event(Eqe::command(1 << slot));
-        }
-    }
-
-    /// Executes a command; what it has to say.
-    pub(super) fn perform(&mut self, request: &Request, input: &[u8]) -> Vec<u8> {
-        let mut output = std::mem::take(&mut self.command_output);
-        output.clear();
-        output.resize(16, 0);
-        let result = cmd::execute(self, request.opcode, request.op_mod, input, &mut output);
-        if let Err(error) = result {
-            output.clear();
-            output.resize(16, 0);
-            output[0] = error.status.code();
-            output[4..8].copy_from_slice(&error.syndrome.to_be_bytes());
-        }
-        let name = &self.core.config.name;
-        debug!(target: "mlx5::cmd", "{name}: {}", Line { input, output: Some(&output) });
-        trace!(target: "mlx5::cmd", "{name}: in {} out {}", Hex(input), Hex(&output));
-        if let Err(error) = result {
-            debug!(target: "mlx5::cmd", "{name}: {error}");
-        }
-        if let Some(queue) = &mut self.queue {
-            queue.set_checksum(self.core.hca.caps.general().cmdif_checksum() != 0);
-        }
-        if self.core.cqs.faults.is_some() && fault::changes_queue_pairs(request.opcode) {
-            fault::note_queue_pairs(self);
-        }
-        output
-    }
-
-    /// Hands a command back, with what it has to say.
-    pub(super) fn answer(
-        &mut self,
-        queue: CommandQueue,
-        request: &Request,
-        output: &[u8],
-        wrong: Option<&Wrong>,
-    ) {
-        let mem = &self.core.mem;
-        let done = match wrong {
-            None => queue.complete(mem, request, output),
-            Some(wrong) => queue.complete_wrongly(mem, request, output, wrong),
-        };
-        if let Err(error) = done {
-            warn!(target: "mlx5::cmd", "command slot {}: {error}", request.slot);
-        }
-    }
-
-    /// Keeps a buffer for the next command's output.
-    pub(super) fn keep_output(&mut self, mut output: Vec<u8>) {
-        output.shrink_to(KEPT_OUTPUT);
-        self.command_output = output;
-    }
-
     fn send_doorbell(&mut self, number: u32) {
         if let Some(qp) = self.qps.get_mut(number) {
             let record = qp.doorbell_record;
@@ -492,166 +385,5 @@ impl Nic {
                 return true;
             }
         }
-    }
-
-    fn frame(&mut self, frame: &NicFrame) {
-        if !self.core.bus_master || !self.core.port.link_up() {
-            return;
-        }
-        let mut roce = RoceFrame::empty();
-        if self.core.vport.roce_en
-            && frame.parse_roce_to(&mut roce).is_ok()
-            && self.core.is_for_roce(&roce)
-        {
-            if !frame.icrc_is_good(&roce.layout) {
-                debug!(target: "roce::receive", "{}: wrong ICRC: {:?}", self.core.config.name, roce.packet);
-                self.core.icrc_errors += 1;
-                return;
-            }
-            let len = frame.len_on_wire();
-            self.core.count_roce_receive(&roce.address, len);
-            self.deliver(&roce, frame);
-            return;
-        }
-        eth::receive(&mut self.core, frame);
-    }
-
-    /// A frame of this NIC for itself.
-    fn roce(&mut self, frame: &NicFrame) {
-        let mut roce = RoceFrame::empty();
-        if frame.parse_roce_to(&mut roce).is_ok() {
-            let mac = roce.address.dst_mac;
-            let counters = &mut self.core.vport_counters;
-            counters.received_ib(mac).count(frame.len_on_wire());
-            self.deliver(&roce, frame);
-        }
-    }
-
-    fn deliver(&mut self, roce: &RoceFrame, frame: &NicFrame) {
-        match roce.packet.dest_qp {
-            datagram::MULTICAST_QPN => self.deliver_multicast(roce, frame),
-            datagram::GSI_QPN => {
-                if let Some(qpn) = self.gsi {
-                    self.deliver_to(qpn, roce, frame);
-                }
-            }
-            qpn => self.deliver_to(qpn, roce, frame),
-        }
-    }
-
-    fn deliver_multicast(&mut self, roce: &RoceFrame, frame: &NicFrame) {
-        let gid = roce.address.l3.dst_gid().0;
-        let own = self.core.is_own_mac(roce.address.src_mac);
-        let count = self.core.roce.multicast.get(&gid).map_or(0, Vec::len);
-        for index in 0..count {
-            let member = self
-                .core
-                .roce
-                .multicast
-                .get(&gid)
-                .and_then(|qpns| qpns.get(index));
-            let Some(&qpn) = member else { return };
-            let sender = own
-                && roce.packet.deth.is_some_and(|deth| deth.src_qp == qpn)
-                && self.qps.get(qpn).is_some_and(|qp| qp.attr.block_lb_mc);
-            if !sender {
-                self.deliver_to(qpn, roce, frame);
-            }
-        }
-    }
-
-    fn deliver_to(&mut self, qpn: u32, roce: &RoceFrame, frame: &NicFrame) {
-        let Some(qp) = self.qps.get_mut(qpn) else {
-            trace!(target: "roce::receive", "{}: no QP {qpn:#x}", self.core.config.name);
-            return;
-        };
-        receive::packet(qp, &mut self.core, roce, frame);
-        arm_timer(qp, &mut self.core);
-        self.schedule(qpn);
-    }
-
-    fn run_timers(&mut self, now: Time) {
-        while let Some(key) = self.core.timers.expired(now) {
-            if key != TimerKey::Reset && !self.core.bus_master {
-                // What it would do needs memory: later, if at all.
-                self.core.timers.arm(now + POSTPONED, key);
-                continue;
-            }
-            match key {
-                TimerKey::Qp(qpn) => self.queue_pair_timeout(qpn),
-                TimerKey::Cq(cqn) => {
-                    let core = &mut self.core;
-                    core.cqs
-                        .timeout(&core.mem, &mut core.eqs, &mut core.timers, now, cqn);
-                }
-                TimerKey::Lro => eth::lro::timeout(&mut self.core),
-                TimerKey::Reset => {
-                    if self.bar.nic_interface() == nic_interface::SW_RESET {
-                        self.bar.health_syndrome = 0;
-                        self.bar.set_nic_interface(nic_interface::DISABLED);
-                        fault::after_reset(self, false);
-                    }
-                }
-            }
-        }
-        if self.faults.is_some() {
-            fault::run(self, now);
-        }
-    }
-
-    fn queue_pair_timeout(&mut self, qpn: u32) {
-        let Some(qp) = self.qps.get_mut(qpn) else {
-            return;
-        };
-        // An entry older than the QP's own deadline is left over.
-        if qp.timer.is_none_or(|due| due > self.core.now) {
-            return;
-        }
-        qp.timer = None;
-        if qp.state == State::Err {
-            error::flush(qp, &mut self.core);
-            return;
-        }
-        let now = self.core.now;
-        let Qp {
-            attr, send, engine, ..
-        } = &mut *qp;
-        if let Engine::Reliable { requester, .. } = engine
-            && requester.next_timeout().is_some_and(|due| due <= now)
-        {
-            let core = &mut self.core;
-            let mut host = SendHost {
-                core,
-                attr,
-                send,
-                incoming: None,
-                failed: false,
-                overrun: false,
-            };
-            requester.handle_timeout(now, &mut host);
-            let (failed, overrun) = (host.failed, host.overrun);
-            transmit::after_send(qp, &mut self.core, failed, overrun);
-        }
-        arm_timer(qp, &mut self.core);
-        self.schedule(qpn);
-    }
-}
-
-/// Output buffer kept from one command to the next.
-const KEPT_OUTPUT: usize = 1 << 16;
-
-/// Sees to it that the NIC's timers hold the QP's deadline, or an earlier one.
-fn arm_timer(qp: &mut Qp, core: &mut Core) {
-    let Engine::Reliable { requester, .. } = &qp.engine else {
-        return;
-    };
-    if let Some(due) = requester.next_timeout()
-        && qp.timer.is_none_or(|armed| armed > due)
-    {
-        let key = TimerKey::Qp(qp.attr.qpn);
-        if let Some(old) = qp.timer.replace(due) {
-            core.timers.disarm(old, key);
-        }
-        core.timers.arm(due, key);
     }
 }
