@@ -164,14 +164,15 @@ fn others_do_not_notice_an_interface_that_goes() {
     let _pair = Interface(name.clone());
     up(&name);
     up(&format!("{name}x"));
-    let [near, west, far, east] = addresses(21);
+    let [near, to_west, far, to_east] = addresses(21);
+    // Before the server: the kernel has something to say at the new interface, and it goes to both.
+    let [west, east] = [to_west, to_east].map(|address| UdpSocket::bind(address).unwrap());
     let server = serve(&[
         format!("host={name},name=uplink"),
-        format!("udp={near},remote={west},name=west"),
-        format!("udp={far},remote={east},name=east"),
+        format!("udp={near},remote={to_west},name=west"),
+        format!("udp={far},remote={to_east},name=east"),
     ]);
     let events = server.events().subscribe(|| {});
-    let [west, east] = [west, east].map(|address| UdpSocket::bind(address).unwrap());
     east.set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     // To everybody: the interface has its part in all of it.
