@@ -66,14 +66,7 @@ impl Nic {
             && requester.next_timeout().is_some_and(|due| due <= now)
         {
             let core = &mut self.core;
-            let mut host = SendHost {
-                core,
-                attr,
-                send,
-                incoming: None,
-                failed: false,
-                overrun: false,
-            };
+            let mut host = SendHost::new(core, attr, send, None);
             requester.handle_timeout(now, &mut host);
             let (failed, overrun) = (host.failed, host.overrun);
             transmit::after_send(qp, &mut self.core, failed, overrun);

@@ -35,6 +35,26 @@ pub struct SendHost<'a, 'f> {
     pub overrun: bool,
 }
 
+impl<'a, 'f> SendHost<'a, 'f> {
+    /// Nothing has gone wrong yet.
+    #[inline]
+    pub fn new(
+        core: &'a mut Core,
+        attr: &'a Attr,
+        send: &'a mut SendSide,
+        incoming: Option<&'a Incoming<'f>>,
+    ) -> Self {
+        SendHost {
+            core,
+            attr,
+            send,
+            incoming,
+            failed: false,
+            overrun: false,
+        }
+    }
+}
+
 impl SendHost<'_, '_> {
     fn memory(&self) -> Memory<'_> {
         Memory {

@@ -82,14 +82,7 @@ pub fn packet(qp: &mut Qp, core: &mut Core, roce: &RoceFrame, frame: &NicFrame) 
         };
         let now = core.now;
         let incoming = Some(&incoming);
-        let mut host = SendHost {
-            core,
-            attr,
-            send,
-            incoming,
-            failed: false,
-            overrun: false,
-        };
+        let mut host = SendHost::new(core, attr, send, incoming);
         requester.handle_response(now, &roce.packet, &mut host);
         let (failed, overrun) = (host.failed, host.overrun);
         after_send(qp, core, failed, overrun);

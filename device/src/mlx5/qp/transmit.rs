@@ -156,14 +156,7 @@ fn poll_request(qp: &mut Qp, core: &mut Core) -> Polled {
     // A RC work request completes when the peer has its bytes, a UC one when they are sent:
     // only the former may still be read by the receiver.
     let refer = matches!(engine, Engine::Reliable { .. });
-    let mut host = SendHost {
-        core,
-        attr,
-        send,
-        incoming: None,
-        failed: false,
-        overrun: false,
-    };
+    let mut host = SendHost::new(core, attr, send, None);
     let packet = match engine {
         Engine::Reliable { requester, .. } => requester.poll_transmit(now, &mut host),
         Engine::Unreliable { requester, .. } => requester.poll_transmit(&mut host),
